@@ -1,0 +1,3 @@
+module souk/migrations
+
+go 1.26.7
