@@ -1,0 +1,108 @@
+package identity
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"souk/shared/fault"
+
+	"github.com/MicahParks/keyfunc/v3"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+	"golang.org/x/time/rate"
+)
+
+const (
+	// AccessTokenLife is how long an access token is good for. Short, because a token cannot be called back.
+	AccessTokenLife = 10 * time.Minute
+
+	issuer     = "souk"
+	audience   = "shop-api"
+	tokenType  = "at+jwt"         // RFC 9068: an access token, never an id token
+	clockSkew  = 30 * time.Second // machines' clocks differ by less
+	tokenBytes = 8 << 10          // a longer one is refused unread
+)
+
+type claims struct {
+	jwt.RegisteredClaims
+	SessionID uuid.UUID `json:"sid"`
+	Roles     []Role    `json:"roles"`
+}
+
+// Sign makes p's access token, good from now for AccessTokenLife, under the key named kid (ES256, so key is on P-256).
+func Sign(p Principal, key *ecdsa.PrivateKey, kid string, now time.Time) (string, error) {
+	t := jwt.NewWithClaims(jwt.SigningMethodES256, claims{
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer: issuer, Audience: jwt.ClaimStrings{audience}, Subject: p.UserID.String(), ID: uuid.NewString(),
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(AccessTokenLife)),
+		},
+		SessionID: p.SessionID, Roles: p.Roles,
+	})
+	t.Header["typ"], t.Header["kid"] = tokenType, kid
+	return t.SignedString(key)
+}
+
+// Verifier turns a token into the principal who holds it. It is safe for concurrent use.
+type Verifier struct {
+	keys   jwt.Keyfunc
+	parser *jwt.Parser
+}
+
+// NewVerifier verifies with the keys that keys finds; now is the clock.
+func NewVerifier(keys jwt.Keyfunc, now func() time.Time) *Verifier {
+	return &Verifier{keys: keys, parser: jwt.NewParser(
+		jwt.WithValidMethods([]string{jwt.SigningMethodES256.Alg()}), jwt.WithIssuer(issuer), jwt.WithAudience(audience),
+		jwt.WithExpirationRequired(), jwt.WithIssuedAt(), jwt.WithLeeway(clockSkew), jwt.WithStrictDecoding(), jwt.WithTimeFunc(now),
+	)}
+}
+
+// RemoteKeys finds verification keys in the JWKS at url, fetched with client and kept fresh until ctx ends. It does not
+// wait for the first fetch: a service starts while the one that signs is still away. A key id never seen before causes
+// a fetch, at most one every five seconds, so that garbage cannot make us flood the signer.
+func RemoteKeys(ctx context.Context, url string, client *http.Client, log *slog.Logger) (jwt.Keyfunc, error) {
+	k, err := keyfunc.NewDefaultOverrideCtx(ctx, []string{url}, keyfunc.Override{
+		Client: client, HTTPTimeout: 3 * time.Second, RefreshInterval: 5 * time.Minute,
+		RefreshUnknownKID: rate.NewLimiter(rate.Every(5*time.Second), 1), RateLimitWaitMax: 100 * time.Millisecond,
+		RefreshErrorHandlerFunc: func(u string) func(context.Context, error) {
+			return func(_ context.Context, err error) { log.Debug("fetch signing keys", "url", u, "error", err) }
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return k.Keyfunc, nil
+}
+
+// Verify gives the principal of a token. Everything that is wrong with it is Unauthenticated: code token_expired where
+// a new one would help, invalid_token otherwise. The order of the checks is cheap before dear: length and shape, then
+// algorithm, key, signature, type, issuer, audience and times.
+func (v *Verifier) Verify(token string) (Principal, error) {
+	if len(token) > tokenBytes || strings.Count(token, ".") != 2 {
+		return Principal{}, invalid(errors.New("not a compact JWS"))
+	}
+	var c claims
+	t, err := v.parser.ParseWithClaims(token, &c, v.keys)
+	switch {
+	case errors.Is(err, jwt.ErrTokenExpired):
+		return Principal{}, fault.New(fault.Unauthenticated, "token_expired", "the access token has expired").Because(err)
+	case err != nil:
+		return Principal{}, invalid(err)
+	}
+	if typ, _ := t.Header["typ"].(string); !strings.EqualFold(typ, tokenType) {
+		return Principal{}, invalid(errors.New("not an access token"))
+	}
+	id, err := uuid.Parse(c.Subject)
+	if err != nil || id == uuid.Nil {
+		return Principal{}, invalid(errors.New("subject is no user id"))
+	}
+	return Principal{UserID: id, Roles: c.Roles, SessionID: c.SessionID, token: token}, nil
+}
+
+func invalid(cause error) error {
+	return fault.New(fault.Unauthenticated, "invalid_token", "the access token is not valid").Because(cause)
+}

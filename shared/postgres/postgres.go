@@ -1,0 +1,180 @@
+// Package postgres is a service's door to its own database: it opens GORM on pgx, runs a function in a transaction, maps
+// the driver's errors to faults, and brings the schema up to date from embedded SQL.
+//
+// Nothing else in the shop opens a transaction or looks at an SQLSTATE.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"souk/shared/fault"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+	"gorm.io/gorm/logger"
+)
+
+// Config says which database, and how much of it to use.
+type Config struct {
+	URL      string // postgres://user:password@host:port/database
+	MaxConns int    // zero is 10: a two-core server gains nothing from more, and several services share one
+}
+
+const (
+	defaultMaxConns = 10
+	connLife        = 30 * time.Minute // so that a server moved behind a name is found again
+	connIdle        = 5 * time.Minute
+)
+
+// Open makes a handle on the database. It does not connect: the first use does, and so does Ping.
+func Open(cfg Config) (*gorm.DB, error) {
+	conf, err := pgx.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, errors.New("the database URL cannot be read") // the parser's own text may show the password
+	}
+	conf.RuntimeParams["timezone"] = "UTC"
+	pool := stdlib.OpenDB(*conf)
+	n := cfg.MaxConns
+	if n == 0 {
+		n = defaultMaxConns
+	}
+	pool.SetMaxOpenConns(n)
+	pool.SetMaxIdleConns(n)
+	pool.SetConnMaxLifetime(connLife)
+	pool.SetConnMaxIdleTime(connIdle)
+
+	return gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
+		TranslateError:         true,
+		SkipDefaultTransaction: true, // InTx is the only transaction
+		DisableAutomaticPing:   true,
+		Logger:                 logger.Discard, // an error is returned, and logged once where it is handled
+		NowFunc:                func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
+	})
+}
+
+// Ping reports whether the database answers.
+func Ping(ctx context.Context, db *gorm.DB) error {
+	pool, err := db.DB()
+	if err != nil {
+		return err
+	}
+	return asFault(ctx, pool.PingContext(ctx))
+}
+
+// Close closes the pool of db.
+func Close(db *gorm.DB) error {
+	pool, err := db.DB()
+	if err != nil {
+		return err
+	}
+	return pool.Close()
+}
+
+// tries is how often InTx runs a closure that loses to another transaction. Row locks taken in a fixed order make losing
+// rare; three tries cover a coincidence, and a fourth would only add load to a fight.
+const tries = 3
+
+// InTx runs do in one transaction, committed if do returns nil and rolled back otherwise. A transaction that Postgres
+// ended for a deadlock or a serialization failure is run again, so do must have no effect but through tx.
+//
+// Every query of do goes through tx. Of the driver's errors, a lost connection comes back as Unavailable, a time limit
+// as Deadline, a lock not had in time as Conflict with code busy; a commit whose answer was lost is Unavailable too: the
+// caller cannot know, and an idempotency key or a transaction id lets it ask again.
+func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	var err error
+	for try := range tries {
+		if try > 0 {
+			select {
+			case <-ctx.Done():
+				return asFault(ctx, err)
+			case <-time.After(rand.N(20 * time.Millisecond << try)):
+			}
+		}
+		err = db.WithContext(ctx).Transaction(do)
+		if !lostToAnother(err) {
+			break
+		}
+	}
+	return asFault(ctx, err)
+}
+
+// Lazily makes the commit of tx's transaction not wait for the disk. A crash of the server may lose it, never tear it;
+// use it only for what something else will do again.
+func Lazily(tx *gorm.DB) error {
+	return tx.Exec("SET LOCAL synchronous_commit TO off").Error
+}
+
+// LockTimeout makes statements of tx's transaction give up waiting for a row lock after d.
+func LockTimeout(tx *gorm.DB, d time.Duration) error {
+	return tx.Exec(fmt.Sprintf("SET LOCAL lock_timeout TO %d", d.Milliseconds())).Error
+}
+
+// SQLSTATEs that mean something to us (PostgreSQL manual, appendix A).
+const (
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	lockNotAvailable     = "55P03"
+	queryCanceled        = "57014"
+	adminShutdown        = "57P01"
+	crashShutdown        = "57P02"
+	cannotConnectNow     = "57P03"
+	tooManyConnections   = "53300"
+)
+
+func lostToAnother(err error) bool {
+	s := state(err)
+	return s == serializationFailure || s == deadlockDetected
+}
+
+func state(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+// asFault gives a driver's error its kind. An error that has a kind, or that an operation tells apart itself (record not
+// found, duplicated key), passes unchanged.
+func asFault(ctx context.Context, err error) error {
+	var f *fault.Error
+	if err == nil || errors.As(err, &f) {
+		return err
+	}
+	// A deadline inside a transaction can surface as "already committed or rolled back"; the context knows better.
+	if ctx.Err() != nil {
+		return fault.New(fault.Deadline, "", "the database did not answer in time").Because(errors.Join(ctx.Err(), err))
+	}
+	switch state(err) {
+	case lockNotAvailable, serializationFailure, deadlockDetected:
+		return fault.New(fault.Conflict, "busy", "others are changing the same thing; try again").Because(err)
+	case queryCanceled:
+		return fault.New(fault.Deadline, "", "the database did not answer in time").Because(err)
+	case adminShutdown, crashShutdown, cannotConnectNow, tooManyConnections:
+		return away(err)
+	}
+	var network net.Error
+	var connect *pgconn.ConnectError
+	if errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, sql.ErrConnDone) || pgconn.SafeToRetry(err) || closed(err) {
+		return away(err)
+	}
+	return err
+}
+
+func away(cause error) error {
+	return fault.New(fault.Unavailable, "", "the database is not available").Because(cause)
+}
+
+func closed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
