@@ -1,0 +1,122 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ErrClosed is returned by Instances after Close.
+var ErrClosed = errors.New("registry closed")
+
+// Config says where Consul is. The zero value is the agent on this machine.
+type Config struct {
+	// Addr is the agent's host:port. Empty means CONSUL_HTTP_ADDR, or else 127.0.0.1:8500.
+	Addr string
+	// StateDir is reserved for the copy of the instance sets on disk. It is not used yet.
+	StateDir string
+}
+
+// Deps are the registry's surroundings. Every field may be left zero.
+type Deps struct {
+	Log     *slog.Logger          // nil discards
+	Metrics prometheus.Registerer // nil keeps the metrics unregistered
+	Now     func() time.Time      // nil means time.Now
+}
+
+// Registry talks to one Consul agent. Its methods may be called concurrently.
+type Registry struct {
+	consul    *api.Client
+	transport *http.Transport
+	log       *slog.Logger
+	now       func() time.Time
+	metrics   *metrics
+
+	watching context.Context // ends at Close
+	stop     context.CancelFunc
+	loops    sync.WaitGroup
+
+	mu      sync.RWMutex
+	watches map[string]*watch
+}
+
+// New makes a registry. It never dials, so Consul may be away. Besides Config it honours the environment of Consul's own
+// client (CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE, CONSUL_HTTP_SSL, CONSUL_CACERT, …). It fails when that environment
+// cannot be used, or when the metrics are already registered.
+func New(cfg Config, deps Deps) (*Registry, error) {
+	conf := api.DefaultConfig()
+	switch {
+	case cfg.Addr != "":
+		conf.Address = cfg.Addr
+	case os.Getenv(api.HTTPAddrEnvName) == "":
+		conf.Address = "127.0.0.1:8500" // not "localhost", which may be ::1 first
+	}
+	conf.Transport.Proxy = nil // a proxy meant for the outside has no business between us and our agent
+	consul, err := api.NewClient(conf)
+	if err != nil {
+		return nil, fmt.Errorf("configure the Consul client: %w", err)
+	}
+	r := &Registry{
+		consul:    consul,
+		transport: conf.Transport,
+		log:       cmp.Or(deps.Log, slog.New(slog.DiscardHandler)),
+		now:       deps.Now,
+		watches:   make(map[string]*watch),
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.metrics, err = newMetrics(r, deps.Metrics); err != nil {
+		return nil, err
+	}
+	r.watching, r.stop = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Close ends the watches and waits for them. Keep is ended by its own context, not by Close.
+func (r *Registry) Close() {
+	r.stop()
+	r.mu.Lock() // nobody is between checking for the end and starting a watch
+	r.mu.Unlock()
+	r.loops.Wait()
+	r.transport.CloseIdleConnections()
+}
+
+// backoff is how long to wait after so many failures in a row: full jitter over 100 ms doubled each time, at most 5 s.
+// Jitter over the whole range is what keeps a fleet from returning to a recovering Consul in one wave.
+func backoff(failures int) time.Duration {
+	const first, most = 100 * time.Millisecond, 5 * time.Second
+	return jitter(min(most, first<<min(failures-1, 10)))
+}
+
+// jitter is a random time up to most.
+func jitter(most time.Duration) time.Duration { return rand.N(most) + 1 }
+
+// sleep waits for d or the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// isNotFound tells whether Consul answered that it does not know the thing.
+func isNotFound(err error) bool {
+	var status api.StatusError
+	return errors.As(err, &status) && status.Code == http.StatusNotFound
+}
