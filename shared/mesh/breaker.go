@@ -1,0 +1,88 @@
+package mesh
+
+import (
+	"errors"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// breaker decides whether a service is worth calling at all: one per callee and class, fed with how whole calls ended. It is
+// gobreaker's two-step breaker with what experience with it demands:
+//
+//   - rolling buckets, because a fixed window forgets at its boundary and then needs twice the failures;
+//   - calls in flight and calls that say nothing are left out of the share of failures: Counts.Requests has both;
+//   - a probe always ends, because every call has a deadline: a probe that hangs would keep the breaker half open for ever;
+//   - its callbacks run under its mutex, so they do nothing but atomic writes and a send that never waits.
+type breaker struct {
+	two     *gobreaker.TwoStepCircuitBreaker[any]
+	changes chan change
+	report  func(change)
+}
+
+type change struct{ from, to gobreaker.State }
+
+var (
+	errOpen     = errors.New("service breaker is open")
+	errFailure  = errors.New("failure")  // never leaves the breaker
+	errExcluded = errors.New("excluded") // nor does this
+)
+
+func newBreaker(cfg Config, class Class, report func(change), observe func(change)) *breaker {
+	b := &breaker{changes: make(chan change, 16), report: report}
+	ratio := cfg.BreakerRatio
+	if class == ClassCritical {
+		ratio = cfg.BreakerCriticalRatio
+	}
+	b.two = gobreaker.NewTwoStepCircuitBreaker[any](gobreaker.Settings{
+		Interval:     10 * time.Second,
+		BucketPeriod: time.Second,
+		Timeout:      cfg.BreakerOpen,
+		MaxRequests:  3, // that many successes in a row close it again
+		ReadyToTrip: func(n gobreaker.Counts) bool {
+			ended := n.TotalSuccesses + n.TotalFailures
+			return ended >= cfg.BreakerCalls && float64(n.TotalFailures) >= ratio*float64(ended)
+		},
+		IsExcluded: func(err error) bool { return err == errExcluded },
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			observe(change{from, to})
+			select {
+			case b.changes <- change{from, to}:
+			default: // a log line lost
+			}
+		},
+	})
+	return b
+}
+
+// allow asks for a call. done must be called exactly once, with what the call says about the service.
+func (b *breaker) allow() (done func(verdict), err error) {
+	defer b.tell()
+	end, err := b.two.Allow()
+	if err != nil {
+		return nil, errOpen
+	}
+	return func(v verdict) {
+		switch v {
+		case success:
+			end(nil)
+		case failure:
+			end(errFailure)
+		default:
+			end(errExcluded)
+		}
+		b.tell()
+	}, nil
+}
+
+// tell reports the changes of state since the last time, outside the breaker's mutex.
+func (b *breaker) tell() {
+	for {
+		select {
+		case c := <-b.changes:
+			b.report(c)
+		default:
+			return
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package mesh
+
+import (
+	"sync"
+	"time"
+)
+
+// window counts two things over the last ten seconds, in ten buckets. The zero value is empty. It is not locked.
+type window struct {
+	buckets [10]struct {
+		second int64
+		a, b   int
+	}
+}
+
+func (w *window) add(now time.Time, a, b int) {
+	second := now.Unix()
+	bucket := &w.buckets[second%10]
+	if bucket.second != second {
+		bucket.second, bucket.a, bucket.b = second, 0, 0
+	}
+	bucket.a += a
+	bucket.b += b
+}
+
+func (w *window) sum(now time.Time) (a, b int) {
+	for i := range w.buckets {
+		if age := now.Unix() - w.buckets[i].second; age >= 0 && age < 10 {
+			a += w.buckets[i].a
+			b += w.buckets[i].b
+		}
+	}
+	return a, b
+}
+
+// budget keeps retries from drowning a callee in trouble: over ten seconds at most a tenth of its calls, and three a second
+// so that a quiet caller can retry at all. Along a path of three services all failing that makes 1.33 times the load, where
+// three tries each would make 27 times.
+type budget struct {
+	ratio, reserve float64
+
+	mu   sync.Mutex
+	seen window // calls, retries
+}
+
+func (b *budget) call(now time.Time) {
+	b.mu.Lock()
+	b.seen.add(now, 1, 0)
+	b.mu.Unlock()
+}
+
+// spend takes one retry, if there is one. It is to be asked before the pause that precedes the retry: those who are pausing
+// must count, or they all come at once.
+func (b *budget) spend(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	calls, retries := b.seen.sum(now)
+	if float64(retries+1) > b.ratio*float64(calls)+b.reserve*10 {
+		return false
+	}
+	b.seen.add(now, 0, 1)
+	return true
+}

@@ -1,0 +1,51 @@
+package mesh
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// hopCost is taken off the time a callee is told: what the way there and back may eat.
+const hopCost = 5 * time.Millisecond
+
+// withDeadline bounds the whole call, body included: 10 s, or longer where the caller allowed its tries more. A shorter
+// deadline of the caller wins.
+func (c *call) withDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := c.mesh.cfg.CallTimeout
+	if c.tryTimeout > 0 {
+		limit = max(limit, c.tryTimeout*time.Duration(c.mesh.cfg.Tries))
+	}
+	return context.WithDeadline(ctx, c.began.Add(limit))
+}
+
+// tryLimit is how long the next try may take until its headers: its class's limit, or less if the call is running out of
+// time. Only a call that can be repeated after a timeout keeps something back for another try.
+func (c *call) tryLimit(ctx context.Context, triesLeft int) time.Duration {
+	limit := c.tryTimeout
+	if limit <= 0 {
+		limit = c.mesh.cfg.tryTimeout(c.class)
+	}
+	left := c.remaining(ctx)
+	if c.repeatable && !c.noRetry && c.body.again() {
+		left /= time.Duration(triesLeft)
+	}
+	return min(limit, left)
+}
+
+func (c Config) tryTimeout(class Class) time.Duration {
+	switch class {
+	case ClassRead:
+		return c.ReadTimeout
+	case ClassCritical:
+		return c.CriticalTimeout
+	}
+	return c.WriteTimeout
+}
+
+// tell sets the time the callee has. It is relative, so that clocks need not agree, and the try's rather than the call's:
+// work that goes on after we have turned to another instance is wasted.
+func tell(h http.Header, limit time.Duration) {
+	h.Set(HeaderTimeout, strconv.FormatInt((limit-hopCost).Milliseconds(), 10))
+}

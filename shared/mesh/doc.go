@@ -1,0 +1,38 @@
+// Package mesh calls another service by its name. It is an http.RoundTripper: a request for
+//
+//	http://product/v1/products/42
+//
+// goes to one of product's instances, and comes back as that instance's answer or as an *Error.
+//
+// A call passes, from outside in:
+//
+//	deadline          how long the whole call may take                                    deadline.go
+//	service breaker   is the service as a whole worth asking? one per callee and class    breaker.go
+//	retry             two tries, on different instances, within a budget                  retry.go, budget.go
+//	balancer          the instance likely to answer soonest                               balancer.go
+//	instance gate     is this one instance worth asking?                                  gate.go
+//	try               one request on that instance's own connection pool, in its own time try.go
+//
+// The breaker sees only how a call ended, so a retry that hid one bad instance does not trip it. The gate sees every try.
+// What each kind of ending means to each part is one table, in outcome.go.
+//
+// What the package promises:
+//
+//   - A request that may have been executed is repeated only if repeating it is harmless: GET, HEAD, OPTIONS, a request
+//     with an Idempotency-Key, or one its caller declared with WithIdempotent. Anything may be tried again elsewhere when
+//     nothing of it was sent, or when the callee says it refused to begin (X-Mesh-Shed).
+//   - A caller's deadline is never exceeded, and the callee is told how long it has (X-Request-Timeout-Ms).
+//   - A caller that gives up, and an answer that is the caller's own fault (4xx), are never held against a callee.
+//   - Retries add at most 10 % and 3 per second to what a callee is asked, however many fail.
+//   - Instances are never all ejected; the only instance of a service never is.
+//   - The caller's request is not modified, and its body is closed.
+//
+// A response without error is whatever the callee answered, 5xx included. Its body must be closed: until then the call
+// counts as in flight. Reading the body is bounded by the call's deadline, not by the try's.
+//
+// The names in URLs must come from code or configuration, never from a client: every name gets a watch, pools and metrics.
+//
+// The numbers are those of the mesh notes of the house; where they come from somebody's experience the place that uses
+// them says whose. Left for a later issue: hedging, fallback, load shedding and the local bulkhead, slow start, mTLS
+// between instances, and a page that shows all this live.
+package mesh

@@ -1,0 +1,126 @@
+package mesh
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
+)
+
+// metrics are labelled with instances only where a person would look for one; those series go when the instance does.
+// Children are kept, because looking one up costs ten times as much as counting with it.
+type metrics struct {
+	requests    *prometheus.CounterVec   // callee, route, method, result
+	seconds     *prometheus.HistogramVec // callee, route, method
+	attempts    *prometheus.CounterVec   // callee, instance, outcome
+	inflight    *prometheus.GaugeVec     // callee, instance
+	retries     *prometheus.CounterVec   // callee, reason
+	state       *prometheus.GaugeVec     // callee, class
+	transitions *prometheus.CounterVec   // callee, class, from, to
+	ejected     *prometheus.GaugeVec     // callee, instance
+	ejections   *prometheus.CounterVec   // callee, reason
+	lbPanic     *prometheus.CounterVec   // callee
+
+	mu     sync.RWMutex
+	series map[seriesKey]*series
+}
+
+type seriesKey struct{ callee, route, method string }
+
+type series struct {
+	results [closed + 1]prometheus.Counter // by outcome
+	seconds prometheus.Observer
+}
+
+func newMetrics(caller string, reg prometheus.Registerer) *metrics {
+	labels := prometheus.Labels{"caller": caller}
+	counter := func(name, help string, l ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, l)
+	}
+	gauge := func(name, help string, l ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, l)
+	}
+	m := &metrics{
+		requests: counter("mesh_client_requests_total", "Calls, by how they ended.", "callee", "route", "method", "result"),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mesh_client_request_seconds", Help: "Time of a call until its response headers, tries and pauses included.",
+			ConstLabels: labels,
+			Buckets:     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"callee", "route", "method"}),
+		attempts:    counter("mesh_client_attempts_total", "Tries at instances, by how they ended.", "callee", "instance", "outcome"),
+		inflight:    gauge("mesh_client_inflight", "Tries whose response body has not ended.", "callee", "instance"),
+		retries:     counter("mesh_client_retries_total", "Tries after the first, by why.", "callee", "reason"),
+		state:       gauge("mesh_breaker_state", "Service breakers: 0 closed, 1 half open, 2 open.", "callee", "class"),
+		transitions: counter("mesh_breaker_transitions_total", "Changes of service breakers.", "callee", "class", "from", "to"),
+		ejected:     gauge("mesh_outlier_ejected", "Whether an instance is ejected.", "callee", "instance"),
+		ejections:   counter("mesh_outlier_ejections_total", "Ejections of instances, by why.", "callee", "reason"),
+		lbPanic:     counter("mesh_lb_panic_total", "Tries at ejected instances for want of others.", "callee"),
+		series:      make(map[seriesKey]*series),
+	}
+	if reg != nil {
+		reg.MustRegister(m.requests, m.seconds, m.attempts, m.inflight, m.retries, m.state, m.transitions, m.ejected, m.ejections, m.lbPanic)
+	}
+	return m
+}
+
+// ended counts a call.
+func (m *metrics) ended(c *call, o outcome, took time.Duration) {
+	key := seriesKey{c.svc.name, c.route, methodLabel(c.req.Method)}
+	m.mu.RLock()
+	s := m.series[key]
+	m.mu.RUnlock()
+	if s == nil {
+		s = &series{seconds: m.seconds.WithLabelValues(key.callee, key.route, key.method)}
+		for o := range s.results {
+			s.results[o] = m.requests.WithLabelValues(key.callee, key.route, key.method, rulings[o].result)
+		}
+		m.mu.Lock()
+		m.series[key] = s // whoever came second stores the same children
+		m.mu.Unlock()
+	}
+	s.results[o].Inc()
+	s.seconds.Observe(took.Seconds())
+}
+
+// methodLabel keeps invented methods from becoming time series.
+func methodLabel(method string) string {
+	switch method {
+	case "":
+		return http.MethodGet
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete:
+		return method
+	}
+	return "OTHER"
+}
+
+// breaker returns what a breaker calls on a change, under its mutex: atomic writes only.
+func (m *metrics) breaker(callee string, class Class) func(change) {
+	state := m.state.WithLabelValues(callee, class.String())
+	return func(c change) {
+		state.Set(float64(c.to)) // gobreaker numbers its states as we do
+		m.transitions.WithLabelValues(callee, class.String(), stateLabel(c.from), stateLabel(c.to)).Inc()
+	}
+}
+
+func stateLabel(s gobreaker.State) string { return [...]string{"closed", "half_open", "open"}[s] }
+
+// endpoint makes an instance's series.
+func (m *metrics) endpoint(e *endpoint) {
+	e.inflightGauge = m.inflight.WithLabelValues(e.svc.name, e.ID)
+	e.ejectedGauge = m.ejected.WithLabelValues(e.svc.name, e.ID)
+	for o := range e.attempts {
+		if rulings[o].result != "short_circuited" && outcome(o) != noInstances && outcome(o) != spent {
+			e.attempts[o] = m.attempts.WithLabelValues(e.svc.name, e.ID, outcome(o).String())
+		}
+	}
+}
+
+// forget removes an instance's series.
+func (m *metrics) forget(e *endpoint) {
+	of := prometheus.Labels{"callee": e.svc.name, "instance": e.ID}
+	m.inflight.Delete(of)
+	m.ejected.Delete(of)
+	m.attempts.DeletePartialMatch(of)
+}

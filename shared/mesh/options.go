@@ -1,0 +1,90 @@
+package mesh
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// Class groups the calls that share a breaker and a time limit.
+type Class int
+
+const (
+	byMethod      Class = iota // the zero value: Read for GET, HEAD and OPTIONS, else Write
+	ClassRead                  // changes nothing; 1 s per try
+	ClassWrite                 // 3 s per try
+	ClassCritical              // must get through if at all possible, like the end of a two-phase commit; 5 s per try
+)
+
+// String is the class's name in metrics.
+func (c Class) String() string { return [...]string{"by_method", "read", "write", "critical"}[c] }
+
+// options is what a caller says about one call, in its context.
+type options struct {
+	tryTimeout time.Duration
+	class      Class
+	route      string
+	idempotent bool
+	noRetry    bool
+}
+
+type optionsKey struct{}
+
+func optionsOf(ctx context.Context) options {
+	o, _ := ctx.Value(optionsKey{}).(options)
+	return o
+}
+
+func with(ctx context.Context, change func(*options)) context.Context {
+	o := optionsOf(ctx)
+	change(&o)
+	return context.WithValue(ctx, optionsKey{}, o)
+}
+
+// WithTryTimeout allows each try of the call d until its response headers, instead of its class's limit, and stretches the
+// call's own limit to fit. A shorter deadline of ctx still wins.
+func WithTryTimeout(ctx context.Context, d time.Duration) context.Context {
+	return with(ctx, func(o *options) { o.tryTimeout = d })
+}
+
+// WithClass puts the call into a class other than its method's.
+func WithClass(ctx context.Context, class Class) context.Context {
+	return with(ctx, func(o *options) { o.class = class })
+}
+
+// WithRoute names the call in metrics by its template, such as /v1/products/{id}. Without it the label is empty: a raw path
+// would make a time series per product.
+func WithRoute(ctx context.Context, route string) context.Context {
+	return with(ctx, func(o *options) { o.route = route })
+}
+
+// WithIdempotent declares that executing the call twice is the same as once, so that it may be repeated. It is meant for
+// PUT and DELETE; a POST carries an Idempotency-Key instead.
+func WithIdempotent(ctx context.Context) context.Context {
+	return with(ctx, func(o *options) { o.idempotent = true })
+}
+
+// WithoutRetry keeps the calls made with ctx from being repeated once they were sent. A server uses it for the work of a
+// request that is itself a retry (X-Mesh-Attempt above 1): tries multiply along a path.
+func WithoutRetry(ctx context.Context) context.Context {
+	return with(ctx, func(o *options) { o.noRetry = true })
+}
+
+// classOf is the class of a request: as declared, or by its method.
+func classOf(req *http.Request, o options) Class {
+	switch {
+	case o.class != byMethod:
+		return o.class
+	case isRead(req.Method):
+		return ClassRead
+	}
+	return ClassWrite
+}
+
+func isRead(method string) bool {
+	switch method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions: // "" is GET to net/http
+		return true
+	}
+	return false
+}

@@ -1,0 +1,113 @@
+package mesh
+
+import (
+	"context"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// tryUntilDone makes tries until one is final.
+func (c *call) tryUntilDone(ctx context.Context) trial {
+	c.svc.budget.call(c.began)
+	for attempt := 1; ; attempt++ {
+		t := c.attempt(ctx, attempt)
+		pause, again := c.another(ctx, t, attempt)
+		if !again {
+			return t
+		}
+		t.discard()
+		c.mesh.metrics.retries.WithLabelValues(c.svc.name, t.outcome.String()).Inc()
+		if !wait(ctx, pause) {
+			t.resp = nil
+			if t.outcome, t.err = canceled, ctx.Err(); ctx.Err() == context.DeadlineExceeded {
+				t.outcome = cutShort
+			}
+			return t
+		}
+	}
+}
+
+// attempt chooses an instance and tries it.
+func (c *call) attempt(ctx context.Context, attempt int) trial {
+	if err := ctx.Err(); err == context.Canceled {
+		return trial{outcome: canceled, err: err}
+	}
+	limit := c.tryLimit(ctx, max(1, c.mesh.cfg.Tries-attempt+1))
+	if limit <= hopCost {
+		return trial{outcome: spent, err: errSpent}
+	}
+	endpoints, err := c.svc.endpoints(ctx)
+	switch {
+	case err != nil && ctx.Err() != nil && ctx.Err() != context.DeadlineExceeded:
+		return trial{outcome: canceled, err: err}
+	case len(endpoints) == 0:
+		return trial{outcome: noInstances, err: err}
+	}
+	e, probe := c.svc.pick(endpoints, choice{tried: c.tried, repeatable: c.repeatable, limit: limit})
+	c.tried = append(c.tried, e)
+	t := c.try(ctx, e, attempt, limit)
+	e.learn(t, probe, limit)
+	return t
+}
+
+// another decides whether t is to be followed by another try, and after what pause.
+func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Duration, again bool) {
+	cfg := c.mesh.cfg
+	if attempt >= cfg.Tries || ctx.Err() != nil || !c.body.again() {
+		return 0, false
+	}
+	switch rulings[t.outcome].repeat {
+	case never:
+		return 0, false
+	case harmless:
+		if !c.repeatable || c.noRetry {
+			return 0, false
+		}
+	case delayed:
+		if !c.repeatable || c.noRetry || t.retryAfter == 0 {
+			return 0, false
+		}
+	}
+	// Another instance owes nothing to the one that refused the connection; everything else may be load, and is given room.
+	if !t.refused || !c.svc.hasOther(c.tried) {
+		pause = rand.N(min(25*time.Millisecond<<(attempt-1), 250*time.Millisecond))
+	}
+	if rulings[t.outcome].repeat == delayed {
+		pause += t.retryAfter
+	}
+	if pause+hopCost >= c.remaining(ctx) || !c.svc.budget.spend(c.mesh.deps.Now()) {
+		return 0, false
+	}
+	return pause, true
+}
+
+// hasOther tells whether the service has an instance that was not tried yet.
+func (s *service) hasOther(tried []*endpoint) bool {
+	set := s.set.Load()
+	return set != nil && slices.ContainsFunc(set.list, func(e *endpoint) bool { return !slices.Contains(tried, e) })
+}
+
+// discard gives up a response that another try will replace. A short rest is read so that the connection can be used again.
+func (t trial) discard() {
+	if t.resp != nil {
+		_, _ = io.CopyN(io.Discard, t.resp.Body, 4<<10)
+		_ = t.resp.Body.Close()
+	}
+}
+
+// wait pauses for d; false if ctx ended first.
+func wait(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

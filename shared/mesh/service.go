@@ -1,0 +1,219 @@
+package mesh
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"souk/shared/registry"
+)
+
+// service is what we know about one callee.
+type service struct {
+	mesh     *Mesh
+	name     string
+	budget   budget
+	breakers [ClassCritical + 1]*breaker
+	lbPanic  prometheus.Counter
+
+	set atomic.Pointer[endpointSet]
+	mu  sync.Mutex // serialises changes of set, and ejections
+}
+
+// endpointSet is immutable.
+type endpointSet struct {
+	from []registry.Instance
+	list []*endpoint
+}
+
+func newService(m *Mesh, name string) *service {
+	s := &service{
+		mesh: m, name: name,
+		budget:  budget{ratio: m.cfg.RetryRatio, reserve: m.cfg.RetryReserve},
+		lbPanic: m.metrics.lbPanic.WithLabelValues(name),
+	}
+	for class := ClassRead; class <= ClassCritical; class++ {
+		s.breakers[class] = newBreaker(m.cfg, class, func(c change) {
+			m.log.Warn("service breaker changed", "callee", name, "class", class.String(), "from", c.from.String(), "to", c.to.String())
+		}, m.metrics.breaker(name, class))
+	}
+	return s
+}
+
+// endpoints returns the callee's instances as the resolver has them now. What is known of an instance survives changes of
+// the others.
+func (s *service) endpoints(ctx context.Context) ([]*endpoint, error) {
+	instances, err := s.mesh.deps.Resolver.Instances(ctx, s.name)
+	if err != nil {
+		return nil, err
+	}
+	if set := s.set.Load(); set != nil && same(set.from, instances) {
+		return set.list, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Asked again under the lock, or two callers with answers of different age would take turns undoing each other.
+	if instances, err = s.mesh.deps.Resolver.Instances(ctx, s.name); err != nil {
+		return nil, err
+	}
+	old := s.set.Load()
+	if old == nil {
+		old = &endpointSet{}
+	} else if same(old.from, instances) {
+		return old.list, nil
+	}
+	set := &endpointSet{from: instances}
+	for _, e := range old.list {
+		if !slices.ContainsFunc(instances, e.is) {
+			e.retire()
+		}
+	}
+	for _, in := range instances {
+		if i := slices.IndexFunc(old.list, func(e *endpoint) bool { return e.is(in) }); i >= 0 {
+			set.list = append(set.list, old.list[i])
+		} else {
+			set.list = append(set.list, s.newEndpoint(in))
+		}
+	}
+	s.set.Store(set)
+	return set.list, nil
+}
+
+// same tells whether two answers of the resolver are alike: usually they are the very same slice.
+func same(a, b []registry.Instance) bool {
+	if len(a) != len(b) || len(a) == 0 || &a[0] == &b[0] {
+		return len(a) == len(b)
+	}
+	return slices.EqualFunc(a, b, func(x, y registry.Instance) bool { return x.ID == y.ID && x.Addr == y.Addr })
+}
+
+// eject takes e out of service, unless too many are: at most half the instances, so never the only one.
+func (s *service) eject(e *endpoint, reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set := s.set.Load()
+	out := 0
+	for _, other := range set.list {
+		if other != e && other.gate.ejected() {
+			out++
+		}
+	}
+	if out+1 > len(set.list)/2 {
+		if e.gate.ejected() { // it was a probe of one that is out already, and may be tried again at once
+			e.gate.probing.Store(0)
+		}
+		return
+	}
+	d := e.gate.eject(&s.mesh.cfg, s.mesh.deps.Now())
+	e.ejectedGauge.Set(1)
+	s.mesh.metrics.ejections.WithLabelValues(s.name, reason).Inc()
+	s.mesh.log.Warn("instance ejected", "callee", s.name, "instance", e.ID, "reason", reason, "for_ms", d.Milliseconds())
+}
+
+func (s *service) retire() {
+	if set := s.set.Load(); set != nil {
+		for _, e := range set.list {
+			e.retire()
+		}
+	}
+}
+
+// endpoint is one instance, with its own connection pool: a dead instance's connections trouble nobody else, and go with it.
+type endpoint struct {
+	registry.Instance
+	svc       *service
+	pool      *http.Transport
+	transport http.RoundTripper // the pool, wrapped
+	weight    float64
+
+	gate       gate
+	latency    latency
+	inflight   atomic.Int64
+	lastPicked atomic.Int64 // unix nanoseconds
+
+	inflightGauge, ejectedGauge prometheus.Gauge
+	attempts                    [closed + 1]prometheus.Counter
+}
+
+func (s *service) newEndpoint(in registry.Instance) *endpoint {
+	cfg := s.mesh.cfg
+	pool := &http.Transport{
+		Proxy:                  nil, // a proxy meant for the outside has no business here
+		DialContext:            (&net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13},
+		TLSHandshakeTimeout:    time.Second,
+		MaxIdleConns:           0,                // no limit but the next
+		MaxIdleConnsPerHost:    64,               // the default of 2 makes nearly every request of a burst dial
+		MaxConnsPerHost:        256,              // what a callee takes in flight
+		IdleConnTimeout:        45 * time.Second, // less than the servers' 75 s: the client must be the one who closes
+		ResponseHeaderTimeout:  0,                // a try has its own
+		DisableCompression:     true,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+	e := &endpoint{Instance: in, svc: s, pool: pool, transport: pool, weight: 1}
+	if wrap := s.mesh.deps.Wrap; wrap != nil {
+		e.transport = wrap(pool)
+	}
+	if w, err := strconv.ParseFloat(in.Meta["weight"], 64); err == nil && w > 0 {
+		e.weight = w
+	}
+	s.mesh.metrics.endpoint(e)
+	return e
+}
+
+func (e *endpoint) is(in registry.Instance) bool { return e.ID == in.ID && e.Addr == in.Addr }
+
+// begin counts a try as in flight until end is called.
+func (e *endpoint) begin() (end func()) {
+	e.inflight.Add(1)
+	e.inflightGauge.Inc()
+	return func() {
+		e.inflight.Add(-1)
+		e.inflightGauge.Dec()
+	}
+}
+
+// learn tells the balancer and the gate how a try ended.
+func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
+	e.attempts[t.outcome].Inc()
+	now := e.svc.mesh.deps.Now()
+	v := rulings[t.outcome].instance
+	switch {
+	case t.retryAfter > 0: // it said itself how long it wants to be left alone
+		e.latency.observe(now, min(t.retryAfter, 30*time.Second))
+	case v == failure: // failing fast must not look like being fast
+		e.latency.observe(now, max(time.Second, limit))
+	case v == success:
+		e.latency.observe(now, t.took)
+	}
+	if !probe {
+		if reason := e.gate.record(&e.svc.mesh.cfg, now, v, t.refused); reason != "" && !e.gate.ejected() {
+			e.svc.eject(e, reason)
+		}
+		return
+	}
+	switch v {
+	case success:
+		e.gate.readmit(now)
+		e.ejectedGauge.Set(0)
+		e.svc.mesh.log.Info("instance readmitted", "callee", e.svc.name, "instance", e.ID)
+	case failure:
+		e.svc.eject(e, "probe")
+	default:
+		e.gate.probing.Store(0)
+	}
+}
+
+// retire ends the use of an instance that left.
+func (e *endpoint) retire() {
+	e.pool.CloseIdleConnections()
+	e.svc.mesh.metrics.forget(e)
+}
