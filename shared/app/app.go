@@ -1,0 +1,362 @@
+// Package app is the life of a service: read the configuration, open log, metrics, traces and database, serve, register,
+// and on SIGTERM leave in an order that loses no request.
+//
+// A main function calls Main with a function that wires the service and ends in App.Serve. Starting needs nobody: while
+// the database is away the service retries with backoff, while Consul is away it serves unregistered, and neither makes
+// it exit. On SIGTERM: /readyz turns 503, the service leaves Consul, goes on serving for three seconds while callers
+// notice, finishes what is running, stops its loops, and closes.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"souk/shared/httpapi"
+	"souk/shared/identity"
+	"souk/shared/mesh"
+	"souk/shared/postgres"
+	"souk/shared/registry"
+	"souk/shared/telemetry"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"gorm.io/gorm"
+)
+
+// Config is what every service reads from its environment.
+type Config struct {
+	ServiceAddr   string     `env:"SERVICE_ADDR" envDefault:":8080"`
+	AdminAddr     string     `env:"ADMIN_ADDR" envDefault:":9090"`
+	AdvertiseHost string     `env:"ADVERTISE_HOST"` // empty is the host's name
+	Instance      string     `env:"INSTANCE"`       // empty is service-host
+	ConsulAddr    string     `env:"CONSUL_HTTP_ADDR" envDefault:"127.0.0.1:8500"`
+	DatabaseURL   Secret     `env:"DATABASE_URL"`
+	DatabaseConns int        `env:"DATABASE_MAX_CONNS" envDefault:"10"`
+	LogLevel      slog.Level `env:"LOG_LEVEL" envDefault:"INFO"`
+	TraceEndpoint string     `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
+	Version       string     `env:"VERSION" envDefault:"dev"`
+}
+
+// Secret is text that never shows itself in a log or a message.
+type Secret string
+
+// String hides the secret from fmt and slog.
+func (Secret) String() string { return "***" }
+
+// App is a service that is being wired or run. It is built by Main.
+type App struct {
+	Name    string
+	Config  Config
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+	HTTP    *httpapi.Server
+	Mesh    *http.Client // calls other services by name
+	Now     func() time.Time
+
+	getenv    map[string]string
+	registry  *registry.Registry
+	mesh      *mesh.Mesh
+	db        *gorm.DB
+	admin     *admin
+	stopTrace func(context.Context) error
+	loops     sync.WaitGroup
+	loopCtx   context.Context // ends when the loops are to stop: after the last request
+	stopLoops context.CancelFunc
+	failed    chan error
+}
+
+// Command is something a service's binary can do besides serving, such as filling an empty shop with goods.
+type Command struct {
+	Name string
+	Run  func(ctx context.Context, a *App) error
+}
+
+// Main runs a service until it is told to stop, and exits the process. The first argument may name one of the commands,
+// or healthcheck, which asks the instance on this machine whether it is ready.
+func Main(name string, serve func(ctx context.Context, a *App) error, commands ...Command) {
+	os.Exit(run(name, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, serve, commands))
+}
+
+func run(name string, args []string, getenv map[string]string, logTo io.Writer, serve func(context.Context, *App) error, commands []Command) int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	do := serve
+	if len(args) > 0 {
+		if args[0] == "healthcheck" {
+			return healthcheck(ctx, getenv, os.Stderr)
+		}
+		do = command(args[0], commands)
+	}
+	if do == nil {
+		fmt.Fprintf(os.Stderr, "%s: there is no command %q\n", name, args[0])
+		return 2
+	}
+	a, err := open(ctx, name, getenv, logTo)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		return 2
+	}
+	if len(args) == 0 {
+		err = a.admin.listen(ctx, a.Config.AdminAddr, a.fail) // before all else: a service that waits for its database is alive
+	}
+	if err == nil {
+		err = do(ctx, a)
+	}
+	err = errors.Join(err, a.close())
+	if err != nil && ctx.Err() == nil {
+		a.Log.Error("stop", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func command(name string, commands []Command) func(context.Context, *App) error {
+	for _, c := range commands {
+		if c.Name == name {
+			return c.Run
+		}
+	}
+	return nil
+}
+
+func open(ctx context.Context, name string, getenv map[string]string, logTo io.Writer) (*App, error) {
+	a := &App{Name: name, Now: func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }, getenv: getenv, failed: make(chan error, 1)}
+	if err := a.Env(&a.Config); err != nil {
+		return nil, err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return nil, fmt.Errorf("find this host's name: %w", err)
+	}
+	if a.Config.AdvertiseHost == "" {
+		a.Config.AdvertiseHost = host
+	}
+	if a.Config.Instance == "" {
+		a.Config.Instance = name + "-" + host
+	}
+	a.Log = telemetry.NewLogger(logTo, a.Config.LogLevel, name, a.Config.Instance)
+	metrics := telemetry.NewMetrics()
+	a.Metrics = metrics
+	a.admin = newAdmin(metrics)
+	if a.stopTrace, err = telemetry.StartTracing(ctx, name, a.Config.Instance, a.Config.TraceEndpoint); err != nil {
+		return nil, err
+	}
+	a.registry, err = registry.New(registry.Config{Addr: a.Config.ConsulAddr}, registry.Deps{Log: a.Log, Metrics: metrics, Now: a.Now})
+	if err != nil {
+		return nil, err
+	}
+	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now})
+	a.Mesh = a.mesh.Client()
+	// The loops outlive the signal: a request that is being finished may need them.
+	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
+	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier()})
+	return a, nil
+}
+
+// remoteVerifier verifies with the keys that the user service publishes. They are fetched when the first token comes,
+// so a service starts without the user service.
+func (a *App) remoteVerifier() *identity.Verifier {
+	keys := sync.OnceValues(func() (jwt.Keyfunc, error) {
+		return identity.RemoteKeys(a.loopCtx, "http://user/.well-known/jwks.json", a.Mesh, a.Log)
+	})
+	return identity.NewVerifier(func(t *jwt.Token) (any, error) {
+		find, err := keys()
+		if err != nil {
+			return nil, err
+		}
+		return find(t)
+	}, time.Now)
+}
+
+// Env fills cfg, a pointer to a struct tagged as Config is, from the environment. Everything that is wrong is in the one
+// error.
+func (a *App) Env(cfg any) error {
+	return env.ParseWithOptions(cfg, env.Options{Environment: a.getenv})
+}
+
+// Database opens the service's database and brings its schema up to date, retrying until the database is there or ctx
+// ends. From then on /readyz asks it.
+func (a *App) Database(ctx context.Context, sets ...struct {
+	Name string
+	FS   fs.FS
+}) (*gorm.DB, error) {
+	if a.Config.DatabaseURL == "" {
+		return nil, errors.New("DATABASE_URL is not set")
+	}
+	db, err := postgres.Open(postgres.Config{URL: string(a.Config.DatabaseURL), MaxConns: a.Config.DatabaseConns})
+	if err != nil {
+		return nil, err
+	}
+	a.db = db
+	of := make([]postgres.MigrationSet, len(sets))
+	for i, s := range sets {
+		of[i] = s
+	}
+	err = a.retry(ctx, "database", func() error { return postgres.Migrate(ctx, db, of...) })
+	if err != nil {
+		return nil, err
+	}
+	a.admin.check(func(ctx context.Context) error { return postgres.Ping(ctx, db) })
+	return db, nil
+}
+
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 5 * time.Second
+)
+
+// retry repeats try until it succeeds or ctx ends, with full jitter on a doubling pause.
+func (a *App) retry(ctx context.Context, what string, try func() error) error {
+	for pause := firstPause; ; pause = min(2*pause, lastPause) {
+		err := try()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return errors.Join(ctx.Err(), err)
+		}
+		a.Log.WarnContext(ctx, "not there yet", "what", what, "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(rand.N(pause)):
+		}
+	}
+}
+
+// Go runs loop beside the server until the service stops; the loop returns when its context ends. A loop that fails
+// stops the service.
+func (a *App) Go(what string, loop func(context.Context) error) {
+	a.loops.Go(func() {
+		if err := loop(a.loopCtx); err != nil && a.loopCtx.Err() == nil {
+			a.fail(fmt.Errorf("%s: %w", what, err))
+		}
+	})
+}
+
+func (a *App) fail(err error) {
+	select {
+	case a.failed <- err:
+	default: // it is stopping already
+	}
+}
+
+// Times of a server (mesh.md calls for clients to close idle connections first: they keep them 45 s).
+const (
+	headerTime = 5 * time.Second
+	idleTime   = 75 * time.Second
+	drainTime  = 3 * time.Second  // callers learn within this that we have left Consul
+	finishTime = 15 * time.Second // more than the longest request
+	leaveTime  = 2 * time.Second  // to tell Consul; it may be away
+)
+
+// Serve serves until ctx ends, then drains. It returns nil after a clean stop.
+func (a *App) Serve(ctx context.Context) error {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.Config.ServiceAddr)
+	if err != nil {
+		return err
+	}
+	port, err := portOf(l.Addr())
+	if err != nil {
+		return err
+	}
+	adminPort, err := portOf(a.admin.addr)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           a.traced(a.draining(a.HTTP.Handler())),
+		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
+	}
+	go func() {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.fail(err)
+		}
+	}()
+
+	// The registration has a loop of its own, because on the way out it stops first: or it would register us again.
+	reg := registry.Registration{
+		Service: a.Name, Host: a.Config.AdvertiseHost, Port: port, AdminPort: adminPort,
+		Meta: map[string]string{"version": a.Config.Version, "instance": a.Config.Instance},
+	}
+	regCtx, unregister := context.WithCancel(a.loopCtx)
+	registered := make(chan struct{})
+	go func() {
+		defer close(registered)
+		if err := a.registry.Keep(regCtx, reg); err != nil {
+			a.fail(err)
+		}
+	}()
+	a.admin.ready.Store(true)
+	a.Log.InfoContext(ctx, "serving", "addr", l.Addr().String(), "admin", a.admin.addr.String())
+
+	var failure error
+	select {
+	case <-ctx.Done():
+	case failure = <-a.failed:
+	}
+	// From here on nothing may be cut short by the signal that started it.
+	leave := context.WithoutCancel(ctx)
+	a.Log.InfoContext(leave, "draining")
+	a.admin.ready.Store(false)
+	unregister()
+	<-registered
+	dereg, cancel := context.WithTimeout(leave, leaveTime)
+	if err := a.registry.Deregister(dereg, reg); err != nil {
+		a.Log.WarnContext(leave, "leave Consul", "error", err)
+	}
+	cancel()
+	if failure == nil {
+		a.admin.drained.Store(true)
+		time.Sleep(drainTime)
+	}
+	finish, cancel := context.WithTimeout(leave, finishTime)
+	defer cancel()
+	return errors.Join(failure, server.Shutdown(finish))
+}
+
+// draining asks each client to close its connection while the service drains, so that Shutdown finds none in use.
+func (a *App) draining(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.admin.drained.Load() {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// close ends what is left after the last request: loops, then calls, then the database, then the traces of it all.
+func (a *App) close() error {
+	a.stopLoops()
+	a.loops.Wait()
+	a.mesh.Close()
+	a.registry.Close()
+	var err error
+	if a.db != nil {
+		err = postgres.Close(a.db)
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(a.loopCtx), leaveTime)
+	defer cancel()
+	return errors.Join(err, a.admin.close(ctx), a.stopTrace(ctx))
+}
+
+func portOf(a net.Addr) (int, error) {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return 0, fmt.Errorf("%s is not a TCP address", a)
+	}
+	return t.Port, nil
+}
+

@@ -1,0 +1,138 @@
+// Package coordinator is the wire of the two-phase-commit coordinator. What the protocol promises is told in
+// souk/shared/twopc.
+package coordinator
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/fault"
+	"souk/shared/identity"
+
+	"github.com/google/uuid"
+)
+
+// Service is the name the coordinator is registered under.
+const Service = "coordinator"
+
+// State is how far a transaction is.
+type State string
+
+// The states. Committed and Aborted are for ever.
+const (
+	Pending   State = "pending"   // not decided, and its deadline is not over
+	Committed State = "committed" // decided: every branch is or will be committed
+	Aborted   State = "aborted"   // decided: every branch is or will be aborted
+)
+
+// Branch is one service's part of a transaction.
+type Branch struct {
+	Service string          `json:"service" minLength:"1" maxLength:"64"`
+	Action  string          `json:"action" minLength:"1" maxLength:"64" doc:"What the service is to do, by the name it knows it under"`
+	Key     string          `json:"key" minLength:"1" maxLength:"200" doc:"The thing that is changed; two branches on the same thing of one service are refused"`
+	Payload json.RawMessage `json:"payload" doc:"The action's own input"`
+}
+
+// Begin is the transaction a caller wants settled.
+type Begin struct {
+	GID       uuid.UUID `json:"gid" format:"uuid" doc:"Names the transaction, and is its idempotency key"`
+	TimeoutMS int64     `json:"timeout_ms,omitempty" minimum:"0" maximum:"30000" doc:"Undecided after this long, it aborts; 5000 when absent"`
+	Branches  []Branch  `json:"branches" minItems:"1" maxItems:"16"`
+}
+
+// Outcome is what became of a transaction.
+type Outcome struct {
+	GID      uuid.UUID      `json:"gid" format:"uuid"`
+	State    State          `json:"state" enum:"pending,committed,aborted"`
+	Reason   *fault.Problem `json:"reason,omitempty" doc:"Why it was aborted"`
+	Replayed bool           `json:"replayed,omitempty" doc:"It was decided before this request came"`
+}
+
+// BeginInput carries a Begin.
+type BeginInput struct{ Body Begin }
+
+// BeginOutput is 200 with a final outcome, or 202 where the decision itself is not known: ask again with the same gid.
+type BeginOutput struct {
+	Status int
+	Body   Outcome
+}
+
+// Question is what a participant in doubt asks about.
+type Question struct {
+	GID      uuid.UUID `json:"gid" format:"uuid"`
+	Deadline time.Time `json:"deadline" doc:"As the prepare message gave it: past it, an unknown transaction is made an aborted one"`
+}
+
+// ResolveInput asks for the outcome of up to 200 transactions.
+type ResolveInput struct {
+	Body struct {
+		Questions []Question `json:"questions" minItems:"1" maxItems:"200"`
+	}
+}
+
+// ResolveOutput answers them, in any order.
+type ResolveOutput struct {
+	Body struct {
+		Outcomes []Outcome `json:"outcomes"`
+	}
+}
+
+// Transaction is a transaction as the admin list shows it.
+type Transaction struct {
+	GID         uuid.UUID      `json:"gid" format:"uuid"`
+	State       State          `json:"state"`
+	Services    []string       `json:"services"`
+	Reason      *fault.Problem `json:"reason,omitempty"`
+	DecidedAt   *time.Time     `json:"decided_at,omitempty"`
+	CompletedAt *time.Time     `json:"completed_at,omitempty" doc:"When the last branch had carried out the decision"`
+	Heuristic   bool           `json:"heuristic" doc:"A participant contradicts the decision; a person must look"`
+	Attempts    int            `json:"attempts" doc:"How often recovery has driven it"`
+}
+
+// Event is one line of a transaction's timeline.
+type Event struct {
+	At       time.Time `json:"at"`
+	Instance string    `json:"instance" doc:"The coordinator that saw it"`
+	Event    string    `json:"event" doc:"begun, prepared, refused, unanswered, decided, committed, aborted, heuristic, completed"`
+	Service  string    `json:"service,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
+}
+
+// Timeline is a transaction with everything that happened to it.
+type Timeline struct {
+	Transaction
+	Events []Event `json:"events"`
+}
+
+// ListInput selects transactions.
+type ListInput struct {
+	contract.Paging
+	State   string `query:"state" enum:"committed,aborted" doc:"Only those decided so"`
+	InDoubt bool   `query:"in_doubt" doc:"Only those not yet carried out everywhere"`
+}
+
+// The routes.
+var (
+	BeginTransaction = contract.Route[BeginInput, BeginOutput]{
+		ID: "begin-transaction", Service: Service, Method: http.MethodPost, Path: "/internal/v1/transactions",
+		Permission: identity.Internal, Keyed: true, Summary: "Settle a transaction",
+	}
+	ResolveTransactions = contract.Route[ResolveInput, ResolveOutput]{
+		ID: "resolve-transactions", Service: Service, Method: http.MethodPost, Path: "/internal/v1/transactions/resolve",
+		Permission: identity.Internal, Keyed: true, Summary: "Ask for outcomes",
+	}
+	AbortTransaction = contract.Route[contract.ByID, contract.Body[Outcome]]{
+		ID: "abort-transaction", Service: Service, Method: http.MethodPost, Path: "/internal/v1/transactions/{id}/abort",
+		Permission: identity.Internal, Keyed: true, Summary: "Abort a transaction, unless it is decided already",
+	}
+	ListTransactions = contract.Route[ListInput, contract.Body[contract.Page[Transaction]]]{
+		ID: "list-transactions", Service: Service, Method: http.MethodGet, Path: "/v1/transactions",
+		Permission: identity.ViewTransactions, Summary: "List transactions, newest first",
+	}
+	GetTransaction = contract.Route[contract.ByID, contract.Body[Timeline]]{
+		ID: "get-transaction", Service: Service, Method: http.MethodGet, Path: "/v1/transactions/{id}",
+		Permission: identity.ViewTransactions, Summary: "A transaction with its timeline",
+	}
+)

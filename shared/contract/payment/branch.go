@@ -1,0 +1,42 @@
+package payment
+
+import (
+	"souk/shared/money"
+
+	"github.com/google/uuid"
+)
+
+// Service is the name the payment service is registered under.
+const Service = "payment"
+
+// The actions the payment service can do as its branch of a transaction.
+const (
+	ActionCharge = "charge" // wallet → held → merchant; payload Charge; a no has code insufficient_funds
+	ActionRefund = "refund" // merchant → held → wallet; payload Refund
+	ActionCredit = "credit" // rewards → wallet; payload Credit
+)
+
+// Charge is the payload of ActionCharge. It makes the payment PaymentID: authorized by prepare, captured by commit,
+// voided by abort.
+type Charge struct {
+	PaymentID uuid.UUID   `json:"payment_id"`
+	OrderID   uuid.UUID   `json:"order_id"`
+	UserID    uuid.UUID   `json:"user_id"`
+	Amount    money.Money `json:"amount"`
+}
+
+// Refund is the payload of ActionRefund.
+type Refund struct {
+	RefundID  uuid.UUID   `json:"refund_id"`
+	PaymentID uuid.UUID   `json:"payment_id"`
+	Amount    money.Money `json:"amount"`
+	Reason    string      `json:"reason"`
+}
+
+// Credit is the payload of ActionCredit: what reward points become.
+type Credit struct {
+	TransferID uuid.UUID   `json:"transfer_id"`
+	UserID     uuid.UUID   `json:"user_id"`
+	Points     int64       `json:"points"`
+	Amount     money.Money `json:"amount"`
+}

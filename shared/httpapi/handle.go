@@ -1,0 +1,139 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"souk/shared/contract"
+	"souk/shared/fault"
+	"souk/shared/idempotency"
+	"souk/shared/identity"
+	"souk/shared/telemetry"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"log/slog"
+)
+
+const (
+	bearer    = "bearer"
+	maxKeyLen = 255 // of an Idempotency-Key, in bytes
+	internal  = "/internal/"
+)
+
+// Handle registers op under its route. It panics, and so stops the service from starting, for a route that does not say
+// who may call it, or whose path is internal while its permission is not (or the other way round).
+func Handle[In, Out any](s *Server, r contract.Route[In, Out], op func(context.Context, *In) (*Out, error)) {
+	if r.Permission == "" {
+		panic(fmt.Sprintf("httpapi: route %s declares no permission", r.ID))
+	}
+	if strings.HasPrefix(r.Path, internal) != (r.Permission == identity.Internal) {
+		panic(fmt.Sprintf("httpapi: route %s: only paths under %s are for other services", r.ID, internal))
+	}
+	huma.Register(s.api, s.operation(r.ID, r.Method, r.Path, r.Summary, r.Status, r.Permission, r.Keyed),
+		func(ctx context.Context, in *In) (*Out, error) {
+			out, err := op(ctx, in)
+			if err != nil {
+				return nil, problem(ctx, err)
+			}
+			return out, nil
+		})
+}
+
+func (s *Server) operation(id, method, path, summary string, status int, perm identity.Permission, keyed bool) huma.Operation {
+	op := huma.Operation{
+		OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status,
+		Tags: []string{s.cfg.Service}, Hidden: perm == identity.Internal,
+		MaxBodyBytes: BodyLimit + 1, // limitBody is the limit; Huma's own would answer the same a byte earlier
+	}
+	guard := s.authorize(perm)
+	op.Middlewares = huma.Middlewares{func(c huma.Context, next func(huma.Context)) {
+		g := humagin.Unwrap(c)
+		err := guard(g)
+		if err == nil && keyed {
+			err = takeKey(g, id)
+		}
+		if err != nil {
+			writeProblem(g, err)
+			return
+		}
+		next(c)
+	}}
+	if perm != identity.Public && perm != identity.Internal {
+		op.Security = []map[string][]string{{bearer: {}}}
+		op.Description = "Permission: `" + string(perm) + "`."
+	}
+	if keyed {
+		op.Parameters = append(op.Parameters, &huma.Param{
+			Name: contract.IdempotencyKey, In: "header", Required: true, Schema: &huma.Schema{Type: "string"},
+			Description: "Names this request; a repetition with the same key and body gets the stored answer. Kept 24 hours.",
+		})
+	}
+	return op
+}
+
+// authorize finds out who is calling and whether they may.
+func (s *Server) authorize(perm identity.Permission) func(*gin.Context) error {
+	return func(c *gin.Context) error {
+		if perm == identity.Public || perm == identity.Internal {
+			return nil
+		}
+		token, ok := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
+		if !ok || s.cfg.Verifier == nil {
+			return fault.New(fault.Unauthenticated, "", "sign in first: this needs an access token")
+		}
+		p, err := s.cfg.Verifier.Verify(token)
+		if err != nil {
+			return err
+		}
+		ctx := identity.With(c.Request.Context(), p)
+		telemetry.Note(ctx, slog.String("actor", p.UserID.String()))
+		c.Request = c.Request.WithContext(ctx)
+		if !p.May(perm) {
+			return fault.New(fault.Forbidden, "", "your roles do not allow this")
+		}
+		return nil
+	}
+}
+
+// takeKey reads the Idempotency-Key and puts the keyed request into the context. The key may be quoted, as a structured
+// field string is, or bare.
+func takeKey(c *gin.Context, route string) error {
+	key := strings.Trim(strings.TrimSpace(c.GetHeader(contract.IdempotencyKey)), `"`)
+	if key == "" {
+		return fault.New(fault.Malformed, "idempotency_key_required", "this request needs an Idempotency-Key header, such as a new UUID")
+	}
+	if len(key) > maxKeyLen || strings.IndexFunc(key, func(r rune) bool { return r < '!' || r > '~' }) >= 0 {
+		return fault.New(fault.Malformed, "idempotency_key_invalid", "an Idempotency-Key is at most %d visible ASCII characters", maxKeyLen)
+	}
+	body, err := io.ReadAll(c.Request.Body)
+	if err != nil {
+		return bodyFault(err)
+	}
+	c.Request.Body = io.NopCloser(bytes.NewReader(body))
+
+	ctx := c.Request.Context()
+	who := "anonymous"
+	if id := identity.From(ctx).UserID; id != uuid.Nil {
+		who = id.String()
+	}
+	r := idempotency.NewRequest(who, route, key, []byte(c.Request.URL.Path), body)
+	c.Request = c.Request.WithContext(idempotency.With(ctx, r))
+	return nil
+}
+
+func bodyFault(err error) error {
+	var large *http.MaxBytesError
+	if errors.As(err, &large) {
+		return fault.New(fault.TooLarge, "", "the body is larger than %d bytes", large.Limit)
+	}
+	return fault.New(fault.Malformed, "", "the body could not be read").Because(err)
+}

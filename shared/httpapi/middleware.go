@@ -1,0 +1,142 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/fault"
+	"souk/shared/telemetry"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// RequestTimeout is the header in which a caller says how many milliseconds are left for the call. It is relative, so
+// clocks need not agree. The gateway removes it from what comes from outside.
+const RequestTimeout = "X-Request-Timeout-Ms"
+
+// ForwardedPrefix is the header in which the gateway says what it cut from the front of the path.
+const ForwardedPrefix = "X-Forwarded-Prefix"
+
+// leastTime is too little to do anything in: a request that comes with less is refused unexecuted.
+const leastTime = 10 * time.Millisecond
+
+var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
+
+type pathKey struct{}
+
+func pathFrom(ctx context.Context) string {
+	p, _ := ctx.Value(pathKey{}).(string)
+	return p
+}
+
+// observe names the request, and writes its one log event and its metrics when it is over.
+func (s *Server) observe(c *gin.Context) {
+	start := time.Now()
+	id := c.GetHeader(contract.RequestID)
+	if !requestID.MatchString(id) {
+		id = uuid.Must(uuid.NewV7()).String()
+	}
+	c.Header(contract.RequestID, id)
+	ctx := contract.WithRequestID(c.Request.Context(), id)
+	ctx = context.WithValue(ctx, pathKey{}, c.GetHeader(ForwardedPrefix)+c.Request.URL.Path)
+	ctx, noted := telemetry.WithEvent(ctx)
+	c.Request = c.Request.WithContext(ctx)
+	s.seen.inflight.Inc()
+
+	c.Next()
+
+	s.seen.inflight.Dec()
+	status, took, route := c.Writer.Status(), time.Since(start), c.FullPath()
+	if route == "" {
+		route = "none"
+	}
+	s.seen.requests.WithLabelValues(route, c.Request.Method, strconv.Itoa(status)).Inc()
+	s.seen.seconds.WithLabelValues(route, c.Request.Method).Observe(took.Seconds())
+
+	level := slog.LevelInfo
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	if status == http.StatusInternalServerError {
+		level = slog.LevelError // a bug: a person should look
+	}
+	attrs := append([]slog.Attr{
+		slog.String("request_id", id), slog.String("method", c.Request.Method), slog.String("route", route),
+		slog.Int("status", status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
+	}, noted()...)
+	if t := telemetry.TraceID(ctx); t != "" {
+		attrs = append(attrs, slog.String("trace_id", t))
+	}
+	s.cfg.Log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// recover answers a panic with 500, and leaves its stack in the log event.
+func (s *Server) recover(c *gin.Context) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		if v == http.ErrAbortHandler {
+			panic(v) // a proxy that lost its client: net/http knows what to do
+		}
+		telemetry.Note(c.Request.Context(), slog.String("stack", string(debug.Stack())))
+		writeProblem(c, fmt.Errorf("panic: %v", v))
+	}()
+	c.Next()
+}
+
+// limitTime gives the request the time its caller has left, and never more than MaxTime.
+func limitTime(c *gin.Context) {
+	limit := MaxTime
+	if ms, err := strconv.ParseInt(c.GetHeader(RequestTimeout), 10, 32); err == nil {
+		limit = min(limit, time.Duration(ms)*time.Millisecond)
+	}
+	if limit < leastTime {
+		writeProblem(c, fault.New(fault.Deadline, "", "no time is left for this request"))
+		return
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), limit)
+	defer cancel()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
+}
+
+func limitBody(c *gin.Context) {
+	if c.Request.ContentLength > BodyLimit {
+		writeProblem(c, fault.New(fault.TooLarge, "", "the body is larger than %d bytes", BodyLimit))
+		return
+	}
+	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, BodyLimit)
+	c.Next()
+}
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	inflight prometheus.Gauge
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mesh_server_requests_total", Help: "Requests answered.",
+		}, []string{"route", "method", "status"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mesh_server_request_seconds", Help: "Time to answer a request.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"route", "method"}),
+		inflight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mesh_server_inflight", Help: "Requests being answered."}),
+	}
+	r.MustRegister(m.requests, m.seconds, m.inflight)
+	return m
+}

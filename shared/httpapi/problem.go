@@ -1,0 +1,104 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+
+	"souk/shared/contract"
+	"souk/shared/fault"
+	"souk/shared/telemetry"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/gin-gonic/gin"
+)
+
+// answer is a problem on its way out, with the headers that its status calls for.
+type answer struct{ *fault.Problem }
+
+// GetHeaders tells Huma the headers to answer with.
+func (a answer) GetHeaders() http.Header { return headers(a.Status) }
+
+func headers(status int) http.Header {
+	switch status {
+	case http.StatusUnauthorized:
+		return http.Header{"Www-Authenticate": {`Bearer realm="souk"`}}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return http.Header{"Retry-After": {"1"}}
+	default:
+		return nil
+	}
+}
+
+// problem is err as it is answered, and notes it in the request's log event: the cause is told there and nowhere else.
+func problem(ctx context.Context, err error) answer {
+	f := fault.Of(err)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && f.Kind == fault.Internal {
+		f = fault.New(fault.Deadline, "", "the request took too long").Because(err)
+	}
+	p := f.Problem()
+	p.RequestID, p.TraceID = contract.RequestIDFrom(ctx), telemetry.TraceID(ctx)
+	p.Instance = pathFrom(ctx)
+	telemetry.Note(ctx, slog.String("code", p.Code))
+	if p.Status >= http.StatusInternalServerError {
+		telemetry.Note(ctx, slog.String("error", err.Error()))
+	}
+	return answer{p}
+}
+
+// writeProblem answers with err from outside an operation.
+func writeProblem(c *gin.Context, err error) {
+	Problem(c.Writer, c.Request, err)
+	c.Abort()
+}
+
+// Problem answers r with err as problem JSON. It is for plain handlers; an operation just returns its error.
+func Problem(w http.ResponseWriter, r *http.Request, err error) {
+	p := problem(r.Context(), err)
+	for name, values := range p.GetHeaders() {
+		w.Header()[name] = values
+	}
+	w.Header().Set("Content-Type", fault.ContentType)
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p.Problem) // the client has gone: nobody is left to tell
+}
+
+func (s *Server) refuse(f *fault.Error) gin.HandlerFunc {
+	return func(c *gin.Context) { writeProblem(c, f) }
+}
+
+// humaErrors makes Huma's own refusals (validation, unreadable JSON) problems of ours. Huma keeps this hook in a package
+// variable; it is set once, to a function that holds no state.
+var humaErrors = sync.OnceFunc(func() {
+	huma.NewErrorWithContext = func(c huma.Context, status int, msg string, errs ...error) huma.StatusError {
+		return problem(c.Context(), humaFault(status, msg, errs))
+	}
+	// Without a context Huma asks only for an example of the shape, for the OpenAPI document.
+	huma.NewError = func(status int, msg string, errs ...error) huma.StatusError {
+		return humaFault(status, msg, errs).Problem()
+	}
+})
+
+func humaFault(status int, msg string, errs []error) *fault.Error {
+	f := fault.New(fault.OfStatus(status), "", "%s", msg)
+	for _, err := range errs {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return fault.Of(bodyFault(err))
+		}
+		var d huma.ErrorDetailer
+		if errors.As(err, &d) {
+			// The value is left out: it may be a password.
+			f = f.With(fault.Field{Pointer: d.ErrorDetail().Location, Detail: d.ErrorDetail().Message})
+		} else if err != nil {
+			f = f.Because(err)
+		}
+	}
+	if f.Kind == fault.Internal {
+		f.Message = "internal error"
+	}
+	return f
+}

@@ -1,0 +1,107 @@
+// Package httpapi is the HTTP server of every service: a gin engine with safe settings, Huma on it for typed operations,
+// validation, problem JSON and OpenAPI, and around every operation the same things in the same order: request id and
+// log event, deadline, size of the body, who is calling, whether they may, and the idempotency key.
+//
+// An operation is a method func(ctx, *In) (*Out, error); Handle registers it under its contract.Route as it stands.
+package httpapi
+
+import (
+	"log/slog"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/identity"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humagin"
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// BodyLimit is the largest request body that is read, in bytes.
+const BodyLimit = 1 << 20
+
+// MaxTime is the longest a request may take, whatever its caller allows.
+const MaxTime = 10 * time.Second
+
+// Config is what a Server needs; all fields are required but Verifier.
+type Config struct {
+	Service  string
+	Version  string
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+	Verifier *identity.Verifier // nil refuses every token
+}
+
+// Server serves the operations registered on it with Handle, before it starts serving.
+type Server struct {
+	cfg    Config
+	engine *gin.Engine
+	api    huma.API
+	seen   metrics
+}
+
+// New makes a server with no operations. It serves its OpenAPI document at /openapi.json.
+func New(cfg Config) *Server {
+	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics)}
+	s.engine.Use(s.observe, s.recover, limitTime, limitBody)
+	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
+	s.engine.NoMethod(s.refuse(fault.New(fault.Method, "method_not_allowed", "this path does not take that method")))
+
+	humaErrors()
+	conf := huma.DefaultConfig(cfg.Service, cfg.Version)
+	conf.DocsPath, conf.SchemasPath, conf.CreateHooks = "", "", nil // documentation is the gateway's; no $schema in bodies
+	conf.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	conf.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		bearer: {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
+	}
+	s.api = humagin.New(s.engine, conf)
+	return s
+}
+
+// Handler is the server as net/http sees it.
+func (s *Server) Handler() http.Handler { return s.engine }
+
+// Raw registers a plain handler for what is no operation, such as a stream. It is public, and not in the OpenAPI
+// document.
+func (s *Server) Raw(method, path string, h http.Handler) {
+	s.engine.Handle(method, path, gin.WrapH(h))
+}
+
+// VerifyWith says who verifies the tokens from now on. Call it before serving.
+func (s *Server) VerifyWith(v *identity.Verifier) { s.cfg.Verifier = v }
+
+// newEngine is gin without its defaults: it would answer 404 for a wrong method, believe any X-Forwarded-For, redirect
+// a POST to add a slash, and take %2f in a path for a separator.
+func newEngine() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	e := gin.New()
+	e.HandleMethodNotAllowed = true
+	e.RedirectTrailingSlash = false
+	e.UseRawPath = true
+	e.ContextWithFallback = true
+	if err := e.SetTrustedProxies(nil); err != nil {
+		panic(err) // cannot fail for nil
+	}
+	return e
+}
+
+// schemaName is the name of t in the OpenAPI document, led by its package: the gateway merges the documents of all
+// services, and two services may both have a Page.
+func schemaName(t reflect.Type, hint string) string {
+	name := huma.DefaultSchemaNamer(t, hint)
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	pkg := t.PkgPath()
+	pkg = pkg[strings.LastIndexByte(pkg, '/')+1:]
+	switch pkg {
+	case "", "contract", "money", "fault":
+		return name
+	default:
+		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+	}
+}

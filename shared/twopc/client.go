@@ -1,0 +1,126 @@
+package twopc
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/contract/coordinator"
+	"souk/shared/fault"
+	"souk/shared/idempotency"
+
+	"github.com/google/uuid"
+)
+
+// Branch is a service's part of a transaction, with a payload that is marshalled to JSON.
+type Branch struct {
+	Service string
+	Action  string
+	Key     string // the thing that is changed, e.g. an order's id
+	Payload any
+}
+
+// Client has transactions settled by the coordinator. It is safe for concurrent use.
+type Client struct {
+	HTTP *http.Client // the mesh's
+}
+
+// attempts bounds how many transactions one keyed request can have abort for a passing reason, over all its repetitions.
+const attempts = 100
+
+// Settle has the transaction of a keyed request settled, and returns once it is decided: nil when it has committed, and
+// the refusing branch's fault when it has aborted. While the decision is not known it returns a Pending error that
+// tells the gid: the caller must not guess.
+//
+// The gid is made from the request, so a repetition, even after a crash, finds the same transaction and its outcome. A
+// transaction that an earlier repetition saw abort for a passing reason (a service away, a lock not had) is followed by
+// a new one.
+func (c Client) Settle(ctx context.Context, r idempotency.Request, timeout time.Duration, branches []Branch) (uuid.UUID, error) {
+	var gid uuid.UUID
+	for attempt := range attempts {
+		gid = r.ID(fmt.Sprintf("transaction %d", attempt))
+		out, err := c.begin(ctx, gid, timeout, branches)
+		if err != nil {
+			return gid, err
+		}
+		if err = failure(out); err == nil || !out.Replayed || !passing(err) {
+			return gid, err
+		}
+	}
+	return gid, fault.New(fault.Conflict, "too_many_attempts", "this Idempotency-Key has failed too often; use a new one")
+}
+
+// begin asks until the coordinator has answered or ctx ends: a call that got no answer may have begun the transaction.
+func (c Client) begin(ctx context.Context, gid uuid.UUID, timeout time.Duration, branches []Branch) (*coordinator.Outcome, error) {
+	in := &coordinator.BeginInput{Body: coordinator.Begin{GID: gid, TimeoutMS: timeout.Milliseconds()}}
+	for _, b := range branches {
+		payload, err := json.Marshal(b.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("begin transaction: payload of %s: %w", b.Service, err)
+		}
+		in.Body.Branches = append(in.Body.Branches, coordinator.Branch{Service: b.Service, Action: b.Action, Key: b.Key, Payload: payload})
+	}
+	out, err := coordinator.BeginTransaction.Call(ctx, c.HTTP, in)
+	switch {
+	case err == nil && out.Body.State == coordinator.Pending:
+		return nil, &PendingError{GID: gid}
+	case err == nil:
+		return &out.Body, nil
+	case answered(err):
+		return nil, err // a refusal: nothing was begun
+	default:
+		return nil, &PendingError{GID: gid, cause: err}
+	}
+}
+
+// answered reports whether the coordinator itself said no, as opposed to not being heard.
+func answered(err error) bool {
+	switch fault.Of(err).Kind {
+	case fault.Invalid, fault.Malformed, fault.Conflict, fault.TooLarge:
+		return true
+	default:
+		return false
+	}
+}
+
+func failure(o *coordinator.Outcome) error {
+	if o.State == coordinator.Committed {
+		return nil
+	}
+	if o.Reason == nil {
+		return fault.New(fault.Conflict, "aborted", "the transaction was aborted")
+	}
+	return &fault.Error{Kind: fault.OfStatus(o.Reason.Status), Code: o.Reason.Code, Message: o.Reason.Detail, Fields: o.Reason.Errors}
+}
+
+// passing reports whether the same transaction could succeed a moment later with nothing else changed.
+func passing(err error) bool {
+	k := fault.Of(err).Kind
+	return k == fault.Unavailable || k == fault.Deadline || fault.HasCode(err, "busy")
+}
+
+// PendingError says that a transaction may or may not commit: ask again with the same request. It is Unavailable to who
+// does not look closer.
+type PendingError struct {
+	GID   uuid.UUID
+	cause error
+}
+
+func (e *PendingError) Error() string { return fmt.Sprintf("transaction %s is not decided yet", e.GID) }
+
+// Unwrap gives it its kind.
+func (e *PendingError) Unwrap() error {
+	return fault.New(fault.Unavailable, "outcome_unknown", "the outcome is not known yet; repeat the request with the same Idempotency-Key").Because(e.cause)
+}
+
+// Abort has the transaction gid aborted unless it is decided already, and gives what is true from now on.
+func (c Client) Abort(ctx context.Context, gid uuid.UUID) (coordinator.State, error) {
+	out, err := coordinator.AbortTransaction.Call(ctx, c.HTTP, &contract.ByID{ID: gid})
+	if err != nil {
+		return "", err
+	}
+	return out.Body.State, nil
+}
