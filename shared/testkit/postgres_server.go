@@ -56,7 +56,7 @@ type PostgresServer struct {
 // StartPostgres starts the newest PostgreSQL found on PATH or in Debian's folders and returns once it accepts
 // connections. Started by root, it runs as the user postgres, because PostgreSQL refuses to run as root.
 func StartPostgres(ctx context.Context, cfg PostgresConfig) (*PostgresServer, error) {
-	bin, err := postgresBin(ctx)
+	bin, err := PostgresBin(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -237,8 +237,8 @@ func socketDir(dir string) string {
 	return dir
 }
 
-// postgresBin finds the folder with the newest initdb and postgres.
-func postgresBin(ctx context.Context) (string, error) {
+// PostgresBin finds the folder with the newest initdb and postgres. Returns ErrNoPostgres when there is none.
+func PostgresBin(ctx context.Context) (string, error) {
 	var dirs []string
 	if path, err := exec.LookPath("postgres"); err == nil {
 		if path, err = filepath.EvalSymlinks(path); err == nil {
