@@ -5,9 +5,10 @@ import (
 	"crypto/rand"
 	"fmt"
 
-	"github.com/jackc/pgx/v5"
-
 	"souk/shared/testkit"
+
+	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 )
 
 // Databases knows the addresses of the shop's databases.
@@ -39,31 +40,44 @@ func makePasswords(st *state) {
 
 // createDatabases makes a database and a login per service. A login owns its database and cannot enter another.
 func (s *Shop) createDatabases(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, s.Postgres.URL("postgres"))
-	if err != nil {
-		return fmt.Errorf("connect to postgres: %w", err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is lost with it
-	var statements []string
-	for _, database := range []string{"postgres", "template1"} {
-		statements = append(statements, "REVOKE CONNECT ON DATABASE "+database+" FROM PUBLIC")
-	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return s.asSuperuser(ctx,
+			"REVOKE CONNECT ON DATABASE postgres FROM PUBLIC",
+			"REVOKE CONNECT ON DATABASE template1 FROM PUBLIC",
+		)
+	})
 	for _, service := range services {
 		password, ok := s.state.Passwords[service]
 		if !ok {
 			continue
 		}
 		name := pgx.Identifier{service}.Sanitize()
-		statements = append(statements,
-			// The password is letters and digits, so the quotes hold; a role takes no parameter.
-			"CREATE ROLE "+name+" LOGIN PASSWORD '"+password+"'",
-			"CREATE DATABASE "+name+" OWNER "+name+"",
-			"REVOKE ALL ON DATABASE "+name+" FROM PUBLIC",
-		)
+		g.Go(func() error {
+			return s.asSuperuser(ctx,
+				// The password is letters and digits, so the quotes hold; a role takes no parameter.
+				"CREATE ROLE "+name+" LOGIN PASSWORD '"+password+"'",
+				"CREATE DATABASE "+name+" OWNER "+name+" TEMPLATE template0",
+				"REVOKE ALL ON DATABASE "+name+" FROM PUBLIC",
+			)
+		})
 	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("make the databases: %w", err)
+	}
+	return nil
+}
+
+// asSuperuser runs statements one after the other.
+func (s *Shop) asSuperuser(ctx context.Context, statements ...string) error {
+	conn, err := pgx.Connect(ctx, s.Postgres.URL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // nothing is lost with it
 	for _, statement := range statements {
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("make the databases: %w", err)
+			return err
 		}
 	}
 	return nil

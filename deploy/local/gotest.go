@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -60,7 +59,7 @@ func Test(ctx context.Context, cfg TestConfig) (err error) {
 
 	packages := cfg.Packages
 	if len(packages) == 0 {
-		if packages, err = workspacePackages(ctx, cfg.Root); err != nil {
+		if packages, err = workspace(ctx, cfg.Root, "..."); err != nil {
 			return err
 		}
 	}
@@ -111,21 +110,6 @@ func startTestServers(ctx context.Context, cfg TestConfig) (env []string, stop f
 		ctx := context.WithoutCancel(ctx) // an interrupted run stops its servers as well
 		return errors.Join(consul.Stop(ctx), postgres.Stop(ctx))
 	}, nil
-}
-
-// workspacePackages gives the pattern of every module in go.work.
-func workspacePackages(ctx context.Context, root string) ([]string, error) {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}")
-	cmd.Dir = root
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("list the modules of the workspace: %w", err)
-	}
-	var packages []string
-	for dir := range strings.Lines(string(out)) {
-		packages = append(packages, filepath.Join(strings.TrimSpace(dir), "..."))
-	}
-	return packages, nil
 }
 
 // testReport turns the events of `go test -json` into something to read.
@@ -183,7 +167,7 @@ func (r *testReport) take(e testEvent) {
 	case "build-output":
 		r.at(testKey{Build: e.ImportPath}).text.WriteString(e.Output)
 	case "run":
-		if parent, _, ok := cutLast(e.Test, "/"); ok {
+		if parent, ok := parentOf(e.Test); ok {
 			r.at(testKey{Package: e.Package, Test: parent}).parent = true
 		}
 	case "pass", "fail", "skip":
@@ -211,7 +195,7 @@ func (r *testReport) endTest(e testEvent, key testKey) {
 	}
 	if fails {
 		fmt.Fprintf(r.log, "FAIL %s %s\n%s", e.Package, e.Test, o.text.String())
-		if parent, _, ok := cutLast(e.Test, "/"); ok {
+		if parent, ok := parentOf(e.Test); ok {
 			r.at(testKey{Package: e.Package, Test: parent}).failed = true
 		}
 	}
@@ -248,11 +232,11 @@ func (r *testReport) unfinished(pkg string) {
 	}
 }
 
-// cutLast splits s at the last sep.
-func cutLast(s, sep string) (before, after string, found bool) {
-	i := strings.LastIndex(s, sep)
+// parentOf names the test that a subtest belongs to.
+func parentOf(test string) (string, bool) {
+	i := strings.LastIndex(test, "/")
 	if i < 0 {
-		return s, "", false
+		return "", false
 	}
-	return s[:i], s[i+len(sep):], true
+	return test[:i], true
 }

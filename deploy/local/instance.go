@@ -47,7 +47,7 @@ func (s *Shop) Instances(service string) []Instance {
 }
 
 // Kill ends an instance (or "postgres", or "consul") with SIGKILL, as a power cut would, and returns once it is gone.
-func (s *Shop) Kill(name string) error {
+func (s *Shop) Kill(ctx context.Context, name string) error {
 	p, err := s.process(name)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (s *Shop) Kill(name string) error {
 	if err := p.signal(syscall.SIGKILL); err != nil {
 		return err
 	}
-	if !p.gone(context.Background(), 5*time.Second) {
+	if !p.gone(ctx, 5*time.Second) {
 		return fmt.Errorf("%s survives SIGKILL", name)
 	}
 	return nil

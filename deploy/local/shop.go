@@ -14,9 +14,9 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"souk/shared/testkit"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -39,9 +39,10 @@ type Shop struct {
 	cfg   Config
 	begin time.Time
 
-	mu    sync.Mutex // guards the fields below and writes to the log
+	mu    sync.Mutex // guards the state and the log
 	state *state
-	// The servers of an attached shop: it ends with these handles.
+	// The servers of an attached shop: it ends with these handles. Only the holder of the run directory's lock
+	// touches them.
 	postgres *testkit.PostgresServer
 	consul   *testkit.ConsulServer
 }
@@ -177,6 +178,7 @@ func (s *Shop) removeData() error {
 func (s *Shop) postgresDir() string {
 	return testkit.ServerDir(filepath.Join(s.cfg.RunDir, "postgres"))
 }
+
 func (s *Shop) consulDir() string { return testkit.ServerDir(filepath.Join(s.cfg.RunDir, "consul")) }
 
 // prepare gets everything that must be there before the first process starts, and lays out the ports.
@@ -280,31 +282,38 @@ func (s *Shop) startServers(ctx context.Context) error {
 }
 
 func (s *Shop) startPostgres(ctx context.Context) error {
+	started := func(pid int) error {
+		return s.record(func(st *state) (err error) {
+			st.Postgres.Process, err = identify(pid)
+			return err
+		})
+	}
 	server, err := testkit.StartPostgres(ctx, testkit.PostgresConfig{
-		Dir: s.state.Postgres.Dir, Port: s.state.Postgres.Port, Password: s.state.Passwords["postgres"], Detach: s.cfg.Detach,
+		Dir: s.state.Postgres.Dir, Port: s.state.Postgres.Port, Password: s.state.Passwords["postgres"],
+		Detach: s.cfg.Detach, Started: started,
 	})
 	if err != nil {
 		return err
 	}
-	return s.record(func(st *state) error {
-		s.postgres = server
-		st.Postgres.Process, err = identify(server.PID())
-		return err
-	})
+	s.postgres = server
+	return started(server.PID())
 }
 
 func (s *Shop) startConsul(ctx context.Context) error {
+	started := func(pid int) error {
+		return s.record(func(st *state) (err error) {
+			st.Consul.Process, err = identify(pid)
+			return err
+		})
+	}
 	server, err := testkit.StartConsul(ctx, testkit.ConsulConfig{
-		Dir: s.state.Consul.Dir, HTTPPort: s.state.Consul.Port, Keep: true, Detach: s.cfg.Detach,
+		Dir: s.state.Consul.Dir, HTTPPort: s.state.Consul.Port, Keep: true, Detach: s.cfg.Detach, Started: started,
 	})
 	if err != nil {
 		return err
 	}
-	return s.record(func(st *state) error {
-		s.consul = server
-		st.Consul.Process, err = identify(server.PID())
-		return err
-	})
+	s.consul = server
+	return started(server.PID())
 }
 
 // record changes the state and saves it. The caller holds the lock of the run directory.

@@ -19,12 +19,12 @@ func Consul(t testing.TB) string {
 }
 
 // baseConsul finds or starts the agent, once per process.
-var baseConsul = sync.OnceValues(func() (*ConsulServer, error) {
+var baseConsul = sync.OnceValues(func() (*ConsulServer, error) { //nolint:gochecknoglobals // one per process
 	if addr := os.Getenv("TEST_CONSUL_ADDR"); addr != "" {
 		return &ConsulServer{Addr: addr}, nil
 	}
 	// Not the first caller's context: the agent serves the whole process.
-	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout) //nolint:forbidigo // see above
 	defer cancel()
 	return StartConsul(ctx, ConsulConfig{})
 })

@@ -27,6 +27,8 @@ type ConsulConfig struct {
 	Keep bool
 	// Detach lets the agent outlive this process. Otherwise it ends with it, whatever way it ends.
 	Detach bool
+	// Started is told the process id of a detached agent before it answers; see PostgresConfig. May be nil.
+	Started func(pid int) error
 	// Log receives one line per step; nil discards them.
 	Log io.Writer
 }
@@ -149,7 +151,7 @@ func (s *ConsulServer) launch(ctx context.Context, cfg ConsulConfig, bin string,
 		argv = append(argv, "-dev")
 	}
 	s.Addr = loopback(ports[0])
-	process, err := start(command{argv: argv, dir: s.Dir, stop: syscall.SIGTERM, detach: cfg.Detach, wipe: private})
+	process, err := start(ctx, command{argv: argv, dir: s.Dir, stop: syscall.SIGTERM, detach: cfg.Detach, started: cfg.Started, wipe: private})
 	if err != nil {
 		return fmt.Errorf("start consul: %w", err)
 	}

@@ -16,10 +16,10 @@ import (
 	"testing"
 	"time"
 
+	"souk/shared/postgres"
+
 	"github.com/jackc/pgx/v5"
 	"gorm.io/gorm"
-
-	"souk/shared/postgres"
 )
 
 const (
@@ -75,7 +75,7 @@ type base struct {
 	server *PostgresServer // the private one, nil if it came from the environment
 	// token names this process in the names of its databases. An advisory lock on it, held by conn for the life of
 	// the process, tells the others that those databases are in use.
-	token uint32
+	token int32
 
 	mu     sync.Mutex // one statement at a time on conn
 	conn   *pgx.Conn
@@ -83,9 +83,9 @@ type base struct {
 }
 
 // basePostgres finds or starts the server, once per process.
-var basePostgres = sync.OnceValues(func() (*base, error) {
+var basePostgres = sync.OnceValues(func() (*base, error) { //nolint:gochecknoglobals // one per process
 	// Not the first caller's context: the server serves the whole process.
-	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout) //nolint:forbidigo // see above
 	defer cancel()
 	if address := os.Getenv("TEST_POSTGRES_URL"); address != "" {
 		return openBase(ctx, address)
@@ -111,8 +111,8 @@ func openBase(ctx context.Context, address string) (*base, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &base{admin: *admin, token: rand.Uint32(), conn: conn}
-	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockClone, int32(b.token)); err != nil {
+	b := &base{admin: *admin, token: rand.Int32(), conn: conn}
+	if _, err := conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockClone, b.token); err != nil {
 		return nil, fmt.Errorf("claim the name of this process: %w", err)
 	}
 	if err := b.dropStale(ctx); err != nil {
@@ -146,12 +146,12 @@ func (b *base) dropStale(ctx context.Context) error {
 	}
 	for _, name := range names {
 		token, _, _ := strings.Cut(strings.TrimPrefix(name, clonePrefix), "_")
-		key, err := strconv.ParseUint(token, 16, 32)
-		if err != nil || uint32(key) == b.token {
+		key, err := strconv.ParseInt(token, 16, 32)
+		if err != nil || int32(key) == b.token {
 			continue
 		}
 		var gone bool
-		if err := b.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, $2)", lockClone, int32(uint32(key))).Scan(&gone); err != nil {
+		if err := b.conn.QueryRow(ctx, "SELECT pg_try_advisory_lock($1, $2)", lockClone, int32(key)).Scan(&gone); err != nil {
 			return err
 		}
 		if !gone {
@@ -160,7 +160,7 @@ func (b *base) dropStale(ctx context.Context) error {
 		if _, err := b.conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)"); err != nil {
 			return err
 		}
-		if _, err := b.conn.Exec(ctx, "SELECT pg_advisory_unlock($1, $2)", lockClone, int32(uint32(key))); err != nil {
+		if _, err := b.conn.Exec(ctx, "SELECT pg_advisory_unlock($1, $2)", lockClone, int32(key)); err != nil {
 			return err
 		}
 	}
@@ -199,7 +199,7 @@ func (b *base) drop(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	// The test's own context is over by the time its cleanup runs.
-	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout) //nolint:forbidigo // see above
 	defer cancel()
 	_, err := b.conn.Exec(ctx, "DROP DATABASE IF EXISTS "+pgx.Identifier{name}.Sanitize()+" WITH (FORCE)")
 	return err
@@ -216,7 +216,7 @@ func (b *base) template(ctx context.Context, sets []postgres.MigrationSet) (stri
 		return "", err
 	}
 	name := templatePrefix + hex.EncodeToString(sum[:10])
-	key := int32(uint32(sum[0])<<24 | uint32(sum[1])<<16 | uint32(sum[2])<<8 | uint32(sum[3]))
+	key := int32(sum[0])<<16 | int32(sum[1])<<8 | int32(sum[2]) // a collision would only make two templates wait
 	if _, err := b.conn.Exec(ctx, "SELECT pg_advisory_lock($1, $2)", lockTemplate, key); err != nil {
 		return "", fmt.Errorf("lock template %s: %w", name, err)
 	}

@@ -7,10 +7,10 @@ import (
 	"testing"
 	"testing/fstest"
 
-	"github.com/google/go-cmp/cmp"
-
 	"souk/shared/postgres"
 	"souk/shared/testkit"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // shelf is a schema of one table with one row.

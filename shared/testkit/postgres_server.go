@@ -34,6 +34,9 @@ type PostgresConfig struct {
 	FsyncOff bool
 	// Detach lets the server outlive this process. Otherwise it ends with it, whatever way it ends.
 	Detach bool
+	// Started is told the process id of a detached server before it answers, so that it can be written down: whatever
+	// happens next, somebody can stop it. May be nil.
+	Started func(pid int) error
 	// Log receives one line per step; nil discards them.
 	Log io.Writer
 }
@@ -139,8 +142,8 @@ func (s *PostgresServer) launch(ctx context.Context, cfg PostgresConfig, bin, da
 	if private {
 		stop = syscall.SIGQUIT // immediate: the cluster is thrown away
 	}
-	process, err := start(command{
-		argv: argv, dir: s.Dir, stop: stop, cred: account, detach: cfg.Detach, wipe: private,
+	process, err := start(ctx, command{
+		argv: argv, dir: s.Dir, stop: stop, cred: account, detach: cfg.Detach, started: cfg.Started, wipe: private,
 	})
 	if err != nil {
 		return fmt.Errorf("start postgres: %w", err)
@@ -210,7 +213,7 @@ func initCluster(ctx context.Context, cfg PostgresConfig, bin, data string, acco
 		if err := os.WriteFile(file, []byte(cfg.Password+"\n"), 0o600); err != nil {
 			return fmt.Errorf("hand over the superuser password: %w", err)
 		}
-		defer os.Remove(file)
+		defer func() { _ = os.Remove(file) }() // the folder is closed to others in any case
 		if account != nil {
 			if err := os.Chown(file, int(account.Uid), int(account.Gid)); err != nil {
 				return fmt.Errorf("hand over the superuser password: %w", err)
@@ -270,6 +273,9 @@ func PostgresBin(ctx context.Context) (string, error) {
 		if err == nil && version > bestVersion {
 			best, bestVersion = dir, version
 		}
+	}
+	if ctx.Err() != nil {
+		return "", ctx.Err()
 	}
 	if best == "" {
 		return "", ErrNoPostgres

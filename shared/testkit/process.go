@@ -17,12 +17,13 @@ import (
 
 // command is one server program about to be started.
 type command struct {
-	argv   []string
-	dir    string              // where its log, pid file and data are
-	stop   syscall.Signal      // the signal that asks it to end quickly and cleanly
-	cred   *syscall.Credential // nil runs it as this process's own user
-	detach bool                // outlive this process; otherwise a keeper ends it with this process
-	wipe   bool                // remove dir once the server has ended; only under a keeper
+	argv    []string
+	dir     string              // where its log, pid file and data are
+	stop    syscall.Signal      // the signal that asks it to end quickly and cleanly
+	cred    *syscall.Credential // nil runs it as this process's own user
+	detach  bool                // outlive this process; otherwise a keeper ends it with this process
+	started func(pid int) error // told of a detached server's process at once; may be nil
+	wipe    bool                // remove dir once the server has ended; only under a keeper
 }
 
 // keeper is the shell program that stands between a private server and this process. Its arguments are the
@@ -57,14 +58,14 @@ type process struct {
 }
 
 // start runs c. The caller then waits for the server to answer, and calls end when it does not.
-func start(c command) (*process, error) {
+func start(ctx context.Context, c command) (*process, error) {
 	if c.detach {
-		return startDetached(c)
+		return startDetached(ctx, c)
 	}
 	return startKept(c)
 }
 
-func startDetached(c command) (*process, error) {
+func startDetached(ctx context.Context, c command) (*process, error) {
 	logPath := filepath.Join(c.dir, "server.log")
 	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -84,6 +85,11 @@ func startDetached(c command) (*process, error) {
 		_ = cmd.Wait() // reap it; how it ended is in its log
 		close(p.done)
 	}()
+	if c.started != nil {
+		if err := c.started(p.pid); err != nil {
+			return nil, errors.Join(err, p.end(context.WithoutCancel(ctx)))
+		}
+	}
 	return p, nil
 }
 

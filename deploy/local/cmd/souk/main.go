@@ -26,19 +26,31 @@ const usage = `souk runs the whole shop on this machine: PostgreSQL, Consul and 
   souk stop NAME       drain and end one process: product-2, ..., postgres, consul
   souk kill NAME       end it as a power cut would
   souk start NAME      start it again on the same ports
+  souk lint            check style and the rules of the house
+  souk fmt             format the code
   souk tools [NAME]    get PostgreSQL, Consul and the linter
   souk test [-name N] [-durable] [-packages P,P] [-- flags of go test]
                        run the tests on a PostgreSQL and a Consul of their own
 `
 
-func main() {
+func main() { os.Exit(exitStatus()) }
+
+func exitStatus() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	// A reader that has seen enough (souk up | head) must not end us half-way through.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+
 	err := run(ctx, os.Args[1:], os.Stdout)
-	stop()
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		fmt.Fprintln(os.Stderr, "souk: interrupted")
+		return 130 // as a shell would say it
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "souk:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 // run does one command. After an interrupt, up and demo take down what they had started before they return.
@@ -55,6 +67,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return tools(ctx, args, out)
 	case "test":
 		return test(ctx, args, out)
+	case "lint":
+		return local.Lint(ctx, local.Config{Log: out})
+	case "fmt":
+		return local.Format(ctx, local.Config{Log: out})
 	}
 	shop, err := local.Open(local.Config{Log: out})
 	if errors.Is(err, local.ErrNotRunning) && (command == "down" || command == "status") {
@@ -102,7 +118,7 @@ func steer(ctx context.Context, shop *local.Shop, command, name string) error {
 	case "stop":
 		return shop.Stop(ctx, name)
 	case "kill":
-		return shop.Kill(name)
+		return shop.Kill(ctx, name)
 	}
 	if err := shop.Start(ctx, name); err != nil || name == "postgres" || name == "consul" {
 		return err

@@ -1,0 +1,51 @@
+# Every command a person needs. `make` alone lists them.
+
+SOUK    := .souk/bin/souk
+MODULES  = $(shell go list -m -f '{{.Dir}}')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down status test e2e lint fmt build tidy verify tools souk
+
+help: ## list these commands
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: souk ## start the whole shop and buy something in it
+	@$(SOUK) demo
+
+up: souk ## start the whole shop; INSTANCES="product=2,payment=2" says how many of what
+	@$(SOUK) up
+
+down: souk ## stop everything and remove its data
+	@$(SOUK) down
+
+status: souk ## show what runs, where, and its memory
+	@$(SOUK) status
+
+test: souk ## run every test, on a real PostgreSQL and a real Consul
+	@$(SOUK) test
+
+e2e: souk ## drive the running shop from outside: journeys, races, faults
+	@$(SOUK) test -name e2e -packages ./deploy/e2e/... -- -tags=e2e -timeout=20m
+
+lint: souk ## check style and the rules of the house
+	@$(SOUK) lint
+
+fmt: souk ## format the code
+	@$(SOUK) fmt
+
+build: ## build the services into .souk/bin
+	@mkdir -p .souk/bin && go build -trimpath -o .souk/bin/ ./services/*/cmd/...
+
+tidy: ## bring every go.mod and go.sum in order
+	@go work sync && for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy) || exit 1; done
+
+verify: tidy ## check that every module stands on its own and is tidy
+	@for m in $(MODULES); do (cd $$m && echo "verify: $$m" && GOWORK=off go build ./... && GOWORK=off go vet ./...) || exit 1; done
+	@git diff --exit-code -- go.work '*go.mod' '*go.sum'
+	@echo "verify: modules=$(words $(MODULES)) tidy=1"
+
+tools: souk ## get PostgreSQL, Consul (about 7 minutes to build, once) and the linter
+	@$(SOUK) tools
+
+souk:
+	@mkdir -p .souk/bin && go build -trimpath -buildvcs=false -o $(SOUK) ./deploy/local/cmd/souk
