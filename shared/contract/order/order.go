@@ -1,0 +1,150 @@
+package order
+
+import (
+	"net/http"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/identity"
+	"souk/shared/money"
+
+	"github.com/google/uuid"
+)
+
+// Status is where an order is in its life.
+type Status string
+
+// The statuses. What follows what is the order service's one transition table.
+const (
+	Created   Status = "created"   // placed; nothing is reserved and nothing paid
+	Paying    Status = "paying"    // a payment is being settled: it becomes paid or created again
+	Paid      Status = "paid"      // the money and the goods have moved
+	Shipped   Status = "shipped"   // handed to a carrier
+	Delivered Status = "delivered" // at the customer's
+	Cancelled Status = "cancelled" // given up before it was paid
+	Refunded  Status = "refunded"  // all of its money was given back
+)
+
+// PlaceLine is what a customer wants of one product. There is no price in it: prices are the shop's to say.
+type PlaceLine struct {
+	ProductID uuid.UUID `json:"product_id" format:"uuid"`
+	Quantity  int64     `json:"quantity" minimum:"1" maximum:"1000" example:"2"`
+}
+
+// PlaceInput is an order to be placed.
+type PlaceInput struct {
+	Body struct {
+		Lines []PlaceLine `json:"lines" minItems:"1" maxItems:"100" doc:"Lines of the same product are summed, up to 1000 of it"`
+		Note  string      `json:"note,omitempty" maxLength:"500" doc:"A word to the shop"`
+	}
+}
+
+// Brief is an order without its lines, as lists show it.
+type Brief struct {
+	ID        uuid.UUID   `json:"id" format:"uuid"`
+	UserID    uuid.UUID   `json:"user_id" format:"uuid" doc:"The customer whose order it is"`
+	Status    Status      `json:"status" enum:"created,paying,paid,shipped,delivered,cancelled,refunded"`
+	Total     money.Money `json:"total" doc:"Of all lines, fixed when the order was placed"`
+	Refunded  money.Money `json:"refunded" doc:"How much of the total was given back"`
+	Note      string      `json:"note,omitempty"`
+	PaymentID *uuid.UUID  `json:"payment_id,omitempty" format:"uuid" doc:"The payment that paid it; of a paying order, the one under way"`
+	Carrier   string      `json:"carrier,omitempty"`
+	Tracking  string      `json:"tracking,omitempty" doc:"The carrier's number of the parcel"`
+	CreatedAt time.Time   `json:"created_at"`
+	UpdatedAt time.Time   `json:"updated_at"`
+	PaidAt    *time.Time  `json:"paid_at,omitempty"`
+}
+
+// Line is a product as it was when the order was placed, whatever becomes of it later.
+type Line struct {
+	ProductID uuid.UUID   `json:"product_id" format:"uuid"`
+	SKU       string      `json:"sku"`
+	Name      string      `json:"name"`
+	UnitPrice money.Money `json:"unit_price"`
+	Quantity  int64       `json:"quantity"`
+	Total     money.Money `json:"total" doc:"Unit price times quantity"`
+}
+
+// Order is an order with its lines.
+type Order struct {
+	Brief
+	Lines []Line `json:"lines"`
+}
+
+// Change is one line of an order's history.
+type Change struct {
+	From      Status     `json:"from" doc:"Empty in the first line; the same as to where only money was given back"`
+	To        Status     `json:"to"`
+	Actor     string     `json:"actor" doc:"Who did it: a user's id, or the name of a service"`
+	GID       *uuid.UUID `json:"gid,omitempty" format:"uuid" doc:"The transaction it was part of"`
+	RequestID string     `json:"request_id,omitempty"`
+	Note      string     `json:"note,omitempty"`
+	At        time.Time  `json:"at"`
+}
+
+// Detail is an order with its lines and the newest 200 lines of its history, the oldest of them first.
+type Detail struct {
+	Order
+	History []Change `json:"history"`
+}
+
+// ListInput selects orders. Who may not manage orders sees only their own, whatever it says.
+type ListInput struct {
+	contract.Paging
+	UserID        uuid.UUID `query:"user_id" format:"uuid" doc:"Only this customer's"`
+	Status        Status    `query:"status" enum:"created,paying,paid,shipped,delivered,cancelled,refunded" doc:"Only in this status"`
+	CreatedFrom   time.Time `query:"created_from" doc:"Only placed at this time or later" example:"2026-01-01T00:00:00Z"`
+	CreatedBefore time.Time `query:"created_before" doc:"Only placed before this time" example:"2027-01-01T00:00:00Z"`
+}
+
+// Shipment says how an order travels. Both may be empty.
+type Shipment struct {
+	Carrier  string `json:"carrier,omitempty" maxLength:"100" example:"Swallow Post"`
+	Tracking string `json:"tracking,omitempty" maxLength:"100" example:"SW123456789"`
+}
+
+// ShipInput names an order and how it travels; the body may be left out.
+type ShipInput struct {
+	contract.ByID
+	Body *Shipment
+}
+
+// PayOutput is 200 with the order once it is paid, or 202 with the order as it stands and where to look where the
+// outcome is not known yet: repeat the request with the same Idempotency-Key to have it.
+type PayOutput struct {
+	Status   int
+	Location string `header:"Location"`
+	Body     Order
+}
+
+// The routes.
+var (
+	Place = contract.Route[PlaceInput, contract.Created[Order]]{
+		ID: "place-order", Service: Service, Method: http.MethodPost, Path: "/v1/orders", Status: http.StatusCreated,
+		Permission: identity.PlaceOrder, Keyed: true, Summary: "Place an order at today's prices; stock is reserved when it is paid",
+	}
+	List = contract.Route[ListInput, contract.Body[contract.Page[Brief]]]{
+		ID: "list-orders", Service: Service, Method: http.MethodGet, Path: "/v1/orders",
+		Permission: identity.SignedIn, Summary: "List your orders, or everybody's if you manage orders; newest first",
+	}
+	Get = contract.Route[contract.ByID, contract.Body[Detail]]{
+		ID: "get-order", Service: Service, Method: http.MethodGet, Path: "/v1/orders/{id}",
+		Permission: identity.SignedIn, Summary: "An order with its lines and history",
+	}
+	Cancel = contract.Route[contract.ByID, contract.Body[Order]]{
+		ID: "cancel-order", Service: Service, Method: http.MethodPost, Path: "/v1/orders/{id}/cancel",
+		Permission: identity.SignedIn, Keyed: true, Summary: "Give up an order that is not paid",
+	}
+	PayFor = contract.Route[contract.ByID, PayOutput]{
+		ID: "pay-order", Service: Service, Method: http.MethodPost, Path: "/v1/orders/{id}/pay",
+		Permission: identity.PlaceOrder, Keyed: true, Summary: "Pay an order from your wallet: stock, money, points and order move together or not at all",
+	}
+	Ship = contract.Route[ShipInput, contract.Body[Order]]{
+		ID: "ship-order", Service: Service, Method: http.MethodPost, Path: "/v1/orders/{id}/ship",
+		Permission: identity.ManageOrders, Keyed: true, Summary: "Say that a paid order is on its way",
+	}
+	Deliver = contract.Route[contract.ByID, contract.Body[Order]]{
+		ID: "deliver-order", Service: Service, Method: http.MethodPost, Path: "/v1/orders/{id}/deliver",
+		Permission: identity.ManageOrders, Keyed: true, Summary: "Say that a shipped order has arrived",
+	}
+)
