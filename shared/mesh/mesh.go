@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"souk/shared/registry"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Resolver says where a service can be called; *registry.Registry is one. It must answer at once after the first time, and

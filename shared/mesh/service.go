@@ -11,9 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"souk/shared/registry"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // service is what we know about one callee.

@@ -1,0 +1,238 @@
+package mesh
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// The retry table: the first instance asked ends the try in some way, the other answers 200. What counts is whether the
+// other is asked.
+func TestRetry_table(t *testing.T) {
+	t.Parallel()
+	type kind struct {
+		method string
+		header []string
+		ctx    func(context.Context) context.Context
+	}
+	kinds := map[string]kind{
+		"GET":                     {method: "GET"},
+		"HEAD":                    {method: "HEAD"},
+		"OPTIONS":                 {method: "OPTIONS"},
+		"POST":                    {method: "POST"},
+		"POST with key":           {method: "POST", header: []string{"Idempotency-Key", "k"}},
+		"PUT":                     {method: "PUT"},
+		"PUT declared":            {method: "PUT", ctx: WithIdempotent},
+		"DELETE":                  {method: "DELETE"},
+		"DELETE declared":         {method: "DELETE", ctx: WithIdempotent},
+		"GET in a retry":          {method: "GET", ctx: WithoutRetry},
+		"declared POST, in retry": {method: "POST", ctx: func(ctx context.Context) context.Context { return WithoutRetry(WithIdempotent(ctx)) }},
+	}
+	harmlessKinds := []string{"GET", "HEAD", "OPTIONS", "POST with key", "PUT declared", "DELETE declared"}
+	all := make([]string, 0, len(kinds))
+	for name := range kinds {
+		all = append(all, name)
+	}
+	tests := []struct {
+		name  string
+		first func(*http.Request) (*http.Response, error) // nil refuses the connection
+		again []string                                    // the kinds of request that are tried again
+		want  int                                         // what the others get: a status, or 0 for an error
+		kind  ErrorKind
+	}{
+		{"refused", nil, all, 0, ""},
+		{"reset", reset, harmlessKinds, 0, KindBroken},
+		{"try times out", hang, harmlessKinds, 0, KindTimeout},
+		{"502", reply(502), harmlessKinds, 502, ""},
+		{"503", reply(503), harmlessKinds, 503, ""},
+		{"504", reply(504), harmlessKinds, 504, ""},
+		{"503 shed", reply(503, HeaderShed, "1"), all, 0, ""},
+		{"500", reply(500), nil, 500, ""},
+		{"501", reply(501), nil, 501, ""},
+		{"429", reply(429), nil, 429, ""},
+		{"429, again in 1 s", reply(429, "Retry-After", "1"), harmlessKinds, 429, ""},
+		{"429, again in 60 s", reply(429, "Retry-After", "60"), nil, 429, ""},
+		{"404", reply(404), nil, 404, ""},
+		{"302", reply(302), nil, 302, ""},
+	}
+	for _, tt := range tests {
+		for name, k := range kinds {
+			t.Run(tt.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					var firstSeen, secondSeen atomic.Int64
+					f := fakes{"good": counted(&secondSeen, reply(200))}
+					if tt.first != nil {
+						f["bad"] = counted(&firstSeen, tt.first)
+					}
+					m, n := newFakeMesh(Config{}, f, "bad")
+					if _, err := m.service("product").endpoints(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					bad := m.endpoint("bad")
+					bad.latency.observe(time.Now(), 1) // the cheapest, so the first
+					bad.picked(time.Now())
+					n.list("bad", "good")
+					if _, err := m.service("product").endpoints(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+					m.endpoint("good").latency.observe(time.Now(), time.Hour)
+					m.endpoint("good").picked(time.Now())
+
+					ctx := context.Background()
+					if k.ctx != nil {
+						ctx = k.ctx(ctx)
+					}
+					got, err := ask(ctx, m, k.method, k.header...)
+
+					wantAgain := false
+					for _, a := range tt.again {
+						wantAgain = wantAgain || a == name
+					}
+					switch {
+					case wantAgain && got != 200:
+						t.Errorf("got %d, %v, want 200 from the other", got, err)
+					case !wantAgain && secondSeen.Load() != 0:
+						t.Error("tried again")
+					case !wantAgain && got != tt.want:
+						t.Errorf("got %d, want %d", got, tt.want)
+					case !wantAgain && tt.kind != "" && err.Kind != tt.kind:
+						t.Errorf("got %v, want kind %s", err, tt.kind)
+					}
+					if err != nil && tt.kind == KindBroken && err.Retryable != (k.method == "GET" || k.ctx != nil) {
+						t.Errorf("retryable: got %t", err.Retryable)
+					}
+					if firstSeen.Load() > 1 || secondSeen.Load() > 1 {
+						t.Errorf("asked %d and %d times", firstSeen.Load(), secondSeen.Load())
+					}
+				})
+			})
+		}
+	}
+}
+
+// All instances fail: retries stay within a tenth and three a second.
+func TestRetry_budget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen atomic.Int64
+		f := fakes{"a": counted(&seen, reply(503)), "b": counted(&seen, reply(503))}
+		m, _ := newFakeMesh(Config{BreakerCalls: 1 << 30}, f, "a", "b")
+		const rps, seconds = 100, 60
+		tick := time.NewTicker(time.Second / rps)
+		defer tick.Stop()
+		for range rps * seconds {
+			<-tick.C
+			go get(m)
+		}
+		synctest.Wait()
+		pass(time.Second)
+		extra := float64(seen.Load() - rps*seconds)
+		// One window more than the time: the reserve can be spent in advance.
+		if most := 0.1*rps*seconds + 3*(seconds+10); extra > most || extra < most/2 {
+			t.Errorf("got %.0f retries of %d calls, want about %.0f", extra, rps*seconds, most)
+		}
+	})
+}
+
+// Nothing is sent when no time is left, and a caller's shorter deadline is kept.
+func TestDeadline(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name     string
+		deadline time.Duration
+		ctx      func(context.Context) context.Context
+		method   string
+		kind     ErrorKind
+		took     time.Duration // at most; and at least that less a tenth
+		seen     int64
+	}{
+		{"a read: two tries of a second", 0, nil, "GET", KindTimeout, 2 * time.Second, 2},
+		{"a write: one of three", 0, nil, "POST", KindTimeout, 3 * time.Second, 1},
+		{"critical: one of five", 0, func(ctx context.Context) context.Context { return WithClass(ctx, ClassCritical) }, "POST", KindTimeout, 5 * time.Second, 1},
+		{"a long call", 0, func(ctx context.Context) context.Context { return WithTryTimeout(ctx, 40*time.Second) }, "POST", KindTimeout, 40 * time.Second, 1},
+		{"caller's deadline is shared by the tries of a read", time.Second, nil, "GET", KindDeadline, time.Second, 2},
+		{"and left whole to a write", time.Second, nil, "POST", KindDeadline, time.Second, 1},
+		{"caller's deadline beats a long try", time.Second, func(ctx context.Context) context.Context { return WithTryTimeout(ctx, 40*time.Second) }, "POST", KindDeadline, time.Second, 1},
+		{"no time to send it", 4 * time.Millisecond, nil, "GET", KindDeadline, 0, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var seen atomic.Int64
+				f := fakes{"a": counted(&seen, hang), "b": counted(&seen, hang)}
+				m, _ := newFakeMesh(Config{}, f, "a", "b")
+				ctx := context.Background()
+				if tt.deadline > 0 {
+					var cancel context.CancelFunc
+					ctx, cancel = context.WithTimeout(ctx, tt.deadline)
+					defer cancel()
+				}
+				if tt.ctx != nil {
+					ctx = tt.ctx(ctx)
+				}
+				began := time.Now()
+				code, err := ask(ctx, m, tt.method)
+				took := time.Since(began)
+				if err == nil {
+					t.Fatalf("got %d", code)
+				}
+				if err.Kind != tt.kind && !(tt.kind == KindDeadline && err.Kind == KindTimeout) {
+					t.Errorf("kind: got %s (%v), want %s", err.Kind, err, tt.kind)
+				}
+				if !err.Timeout() {
+					t.Error("not reported as a timeout")
+				}
+				if took > tt.took+50*time.Millisecond || took < tt.took*9/10 {
+					t.Errorf("took %s, want %s", took, tt.took)
+				}
+				if seen.Load() != tt.seen {
+					t.Errorf("sent %d times, want %d", seen.Load(), tt.seen)
+				}
+			})
+		})
+	}
+}
+
+// The callee is told which try it is and how long the try has.
+func TestHeaders(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen []*http.Request
+		f := fakes{"a": func(r *http.Request) (*http.Response, error) {
+			seen = append(seen, r)
+			return reply(503)(r)
+		}}
+		m, _ := newFakeMesh(Config{}, f, "a")
+		req, _ := http.NewRequest("GET", "http://product/v1/things?q=1", nil)
+		resp, err := m.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if len(seen) != 2 {
+			t.Fatalf("got %d tries, want 2: the only instance is asked again", len(seen))
+		}
+		for i, r := range seen {
+			if got, want := r.Header.Get(HeaderAttempt), []string{"1", "2"}[i]; got != want {
+				t.Errorf("attempt: got %s, want %s", got, want)
+			}
+			if got := r.Header.Get(HeaderTimeout); got != "995" {
+				t.Errorf("timeout: got %s ms, want 995", got)
+			}
+			if r.URL.String() != "http://a/v1/things?q=1" || r.Host != "product" {
+				t.Errorf("sent to %s, host %s", r.URL, r.Host)
+			}
+		}
+		if len(req.Header) != 0 || req.URL.Host != "product" || resp.Request != req {
+			t.Error("the caller's request was changed")
+		}
+	})
+}
+
+// pass lets time pass, in a bubble.
+func pass(d time.Duration) { <-time.After(d) }
