@@ -1,7 +1,9 @@
 package product
 
 import (
+	"errors"
 	"net/http"
+	"strings"
 
 	"souk/shared/contract"
 	"souk/shared/identity"
@@ -12,7 +14,38 @@ import (
 
 // LookupInput names up to 100 products.
 type LookupInput struct {
-	IDs []uuid.UUID `query:"ids" required:"true" minItems:"1" maxItems:"100"`
+	IDs IDs `query:"ids" required:"true" maxLength:"3700" doc:"Ids with commas between, 1 to 100"`
+}
+
+// IDs is a list of ids as one query parameter. It reads itself, because Huma reads slices of plain types only.
+type IDs []uuid.UUID
+
+const maxIDs = 100
+
+// MarshalText writes the ids with commas between.
+func (ids IDs) MarshalText() ([]byte, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return []byte(strings.Join(texts, ",")), nil
+}
+
+// UnmarshalText reads 1 to 100 ids with commas between.
+func (ids *IDs) UnmarshalText(b []byte) error {
+	texts := strings.Split(string(b), ",")
+	if len(texts) > maxIDs {
+		return errors.New("at most 100 ids")
+	}
+	*ids = make(IDs, len(texts))
+	for i, text := range texts {
+		id, err := uuid.Parse(text)
+		if err != nil {
+			return errors.New("not a list of ids")
+		}
+		(*ids)[i] = id
+	}
+	return nil
 }
 
 // Offer is what another service needs to know to sell a product.
