@@ -8,10 +8,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"time"
 
 	"souk/shared/fault"
@@ -22,6 +22,7 @@ import (
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
+	"gorm.io/gorm/schema"
 )
 
 // Config says which database, and how much of it to use.
@@ -32,8 +33,11 @@ type Config struct {
 
 const (
 	defaultMaxConns = 10
+	lockTimeout     = "3s"             // who waits longer for a row is told it is busy; a request may last 10 s
 	connLife        = 30 * time.Minute // so that a server moved behind a name is found again
 	connIdle        = 5 * time.Minute
+
+	identifierBytes = 63 // PostgreSQL cuts longer names
 )
 
 // Open makes a handle on the database. It does not connect: the first use does, and so does Ping.
@@ -43,6 +47,7 @@ func Open(cfg Config) (*gorm.DB, error) {
 		return nil, errors.New("the database URL cannot be read") // the parser's own text may show the password
 	}
 	conf.RuntimeParams["timezone"] = "UTC"
+	conf.RuntimeParams["lock_timeout"] = lockTimeout
 	pool := stdlib.OpenDB(*conf)
 	n := cfg.MaxConns
 	if n == 0 {
@@ -58,7 +63,10 @@ func Open(cfg Config) (*gorm.DB, error) {
 		SkipDefaultTransaction: true, // InTx is the only transaction
 		DisableAutomaticPing:   true,
 		Logger:                 logger.Discard, // an error is returned, and logged once where it is handled
-		NowFunc:                func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
+		// A field GID is the column gid; GORM, which knows the initialism ID and not GID, would look for g_id, find
+		// none, and leave the field empty without a word.
+		NamingStrategy: schema.NamingStrategy{IdentifierMaxLength: identifierBytes, NameReplacer: strings.NewReplacer("GID", "Gid")},
+		NowFunc:        func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
 	})
 }
 
@@ -114,10 +122,8 @@ func Lazily(tx *gorm.DB) error {
 	return tx.Exec("SET LOCAL synchronous_commit TO off").Error
 }
 
-// LockTimeout makes statements of tx's transaction give up waiting for a row lock after d.
-func LockTimeout(tx *gorm.DB, d time.Duration) error {
-	return tx.Exec(fmt.Sprintf("SET LOCAL lock_timeout TO %d", d.Milliseconds())).Error
-}
+// Busy reports whether err is a statement that gave up waiting for another transaction.
+func Busy(err error) bool { return state(err) == lockNotAvailable || fault.HasCode(err, "busy") }
 
 // SQLSTATEs that mean something to us (PostgreSQL manual, appendix A).
 const (
