@@ -22,8 +22,9 @@ type payload struct {
 	over    bool
 }
 
-func newPayload(req *http.Request, limit int64) (*payload, error) {
-	p := &payload{original: req.Body, copies: req.GetBody, pending: true}
+// open takes over the request's body. After an error it is closed.
+func (p *payload) open(req *http.Request, limit int64) error {
+	p.original, p.copies, p.pending = req.Body, req.GetBody, true
 	switch {
 	case req.Body == nil || req.Body == http.NoBody:
 		p.original = nil
@@ -33,11 +34,11 @@ func newPayload(req *http.Request, limit int64) (*payload, error) {
 		_ = req.Body.Close()
 		p.original = nil
 		if err != nil {
-			return nil, fmt.Errorf("read the request's body: %w", err)
+			return fmt.Errorf("read the request's body: %w", err)
 		}
 		p.copies = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }
 	}
-	return p, nil
+	return nil
 }
 
 // again tells whether another try could send the body.

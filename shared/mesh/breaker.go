@@ -55,24 +55,26 @@ func newBreaker(cfg Config, class Class, report func(change), observe func(chang
 	return b
 }
 
-// allow asks for a call. done must be called exactly once, with what the call says about the service.
-func (b *breaker) allow() (done func(verdict), err error) {
+// allow asks for a call. What it returns is for end, exactly once.
+func (b *breaker) allow() (done func(error), err error) {
 	defer b.tell()
-	end, err := b.two.Allow()
-	if err != nil {
+	if done, err = b.two.Allow(); err != nil {
 		return nil, errOpen
 	}
-	return func(v verdict) {
-		switch v {
-		case success:
-			end(nil)
-		case failure:
-			end(errFailure)
-		default:
-			end(errExcluded)
-		}
-		b.tell()
-	}, nil
+	return done, nil
+}
+
+// end tells the breaker what a call said about the service.
+func (b *breaker) end(done func(error), v verdict) {
+	switch v {
+	case success:
+		done(nil)
+	case failure:
+		done(errFailure)
+	default:
+		done(errExcluded)
+	}
+	b.tell()
 }
 
 // tell reports the changes of state since the last time, outside the breaker's mutex.

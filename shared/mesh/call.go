@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -12,14 +11,15 @@ type call struct {
 	mesh *Mesh
 	svc  *service
 	req  *http.Request // the caller's, never modified
-	body *payload
+	body payload
 	options
 	class      Class
-	repeatable bool // executing it twice is harmless
-	began      time.Time
+	repeatable bool      // executing it twice is harmless
+	deadline   time.Time // of the whole call, body included
 
 	tried []*endpoint
-	sent  bool // a try may have reached an instance
+	room  [2]*endpoint // tried's, usually
+	sent  bool         // a try may have reached an instance
 }
 
 // newCall reads what is asked. Its error is an *Error.
@@ -28,7 +28,9 @@ func (m *Mesh) newCall(req *http.Request, began time.Time) (*call, error) {
 	if req.URL.Scheme != "http" || name == "" || req.URL.Port() != "" {
 		return nil, &Error{Kind: KindRequest, Callee: name, cause: fmt.Errorf("want http://service/path, got %q", req.URL.Redacted())}
 	}
-	c := &call{mesh: m, svc: m.service(name), req: req, options: optionsOf(req.Context()), began: began}
+	c := &call{mesh: m, svc: m.service(name), req: req, options: optionsOf(req.Context())}
+	c.tried = c.room[:0]
+	c.deadline = c.deadlineFrom(began)
 	c.class = classOf(req, c.options)
 	c.repeatable = isRead(req.Method) || c.idempotent || req.Header.Get("Idempotency-Key") != ""
 	return c, nil
@@ -37,25 +39,15 @@ func (m *Mesh) newCall(req *http.Request, began time.Time) (*call, error) {
 // run takes the call through its layers. The trial it returns has a response, whose body ends the call, or an error.
 func (c *call) run() (t trial) {
 	if c.mesh.closed.Load() {
-		c.body = &payload{original: c.req.Body}
-		c.body.finish()
+		if c.req.Body != nil {
+			_ = c.req.Body.Close()
+		}
 		return trial{outcome: closed}
 	}
-	var err error
-	if c.body, err = newPayload(c.req, c.mesh.cfg.BodyBufferBytes); err != nil {
+	if err := c.body.open(c.req, c.mesh.cfg.BodyBufferBytes); err != nil {
 		return trial{outcome: badRequest, err: err}
 	}
 	defer c.body.finish()
-
-	ctx, cancel := c.withDeadline(c.req.Context())
-	defer func() {
-		if t.resp == nil {
-			cancel()
-		} else {
-			t.resp.Request = c.req
-			onBodyEnd(t.resp, cancel)
-		}
-	}()
 
 	breaker := c.svc.breakers[c.class]
 	done, err := breaker.allow()
@@ -63,8 +55,8 @@ func (c *call) run() (t trial) {
 		return trial{outcome: open, err: err}
 	}
 	ruling := excluded // should a try panic, the breaker learns nothing but is told that it ended
-	defer func() { done(ruling) }()
-	t = c.tryUntilDone(ctx)
+	defer func() { breaker.end(done, ruling) }()
+	t = c.tryUntilDone(c.req.Context())
 	ruling = rulings[t.outcome].service
 	return t
 }
@@ -84,8 +76,5 @@ func (c *call) failure(t trial) *Error {
 	return e
 }
 
-// remaining is the time left in ctx, which has a deadline.
-func (c *call) remaining(ctx context.Context) time.Duration {
-	at, _ := ctx.Deadline()
-	return at.Sub(c.mesh.deps.Now())
-}
+// remaining is the time left for the call.
+func (c *call) remaining() time.Duration { return c.deadline.Sub(c.mesh.deps.Now()) }

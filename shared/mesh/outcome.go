@@ -118,7 +118,7 @@ func outcomeOfError(ctx context.Context, asked, connected bool, took, limit time
 			return unreachable
 		}
 		return timedOut
-	case errors.Is(cause, context.DeadlineExceeded):
+	case errors.Is(cause, context.DeadlineExceeded), ctx.Err() == context.DeadlineExceeded: // whatever cause a caller gave
 		if took < limit/2 {
 			return cutShort
 		}

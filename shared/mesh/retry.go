@@ -10,7 +10,7 @@ import (
 
 // tryUntilDone makes tries until one is final.
 func (c *call) tryUntilDone(ctx context.Context) trial {
-	c.svc.budget.call(c.began)
+	c.svc.budget.call(c.mesh.deps.Now())
 	for attempt := 1; ; attempt++ {
 		t := c.attempt(ctx, attempt)
 		pause, again := c.another(ctx, t, attempt)
@@ -20,36 +20,37 @@ func (c *call) tryUntilDone(ctx context.Context) trial {
 		t.discard()
 		c.mesh.metrics.retries.WithLabelValues(c.svc.name, t.outcome.String()).Inc()
 		if !wait(ctx, pause) {
-			t.resp = nil
-			if t.outcome, t.err = canceled, ctx.Err(); ctx.Err() == context.DeadlineExceeded {
-				t.outcome = cutShort
-			}
-			return t
+			return givenUp(ctx)
 		}
 	}
 }
 
 // attempt chooses an instance and tries it.
 func (c *call) attempt(ctx context.Context, attempt int) trial {
-	if err := ctx.Err(); err == context.Canceled {
-		return trial{outcome: canceled, err: err}
+	endpoints, err := c.svc.endpoints(ctx)
+	if ctx.Err() != nil {
+		return givenUp(ctx)
 	}
-	limit := c.tryLimit(ctx, max(1, c.mesh.cfg.Tries-attempt+1))
+	if len(endpoints) == 0 {
+		return trial{outcome: noInstances, err: err}
+	}
+	limit := c.tryLimit(max(1, c.mesh.cfg.Tries-attempt+1))
 	if limit <= hopCost {
 		return trial{outcome: spent, err: errSpent}
-	}
-	endpoints, err := c.svc.endpoints(ctx)
-	switch {
-	case err != nil && ctx.Err() != nil && ctx.Err() != context.DeadlineExceeded:
-		return trial{outcome: canceled, err: err}
-	case len(endpoints) == 0:
-		return trial{outcome: noInstances, err: err}
 	}
 	e, probe := c.svc.pick(endpoints, choice{tried: c.tried, repeatable: c.repeatable, limit: limit})
 	c.tried = append(c.tried, e)
 	t := c.try(ctx, e, attempt, limit)
 	e.learn(t, probe, limit)
 	return t
+}
+
+// givenUp is the end of a call whose caller's context ended between tries.
+func givenUp(ctx context.Context) trial {
+	if ctx.Err() == context.DeadlineExceeded {
+		return trial{outcome: spent, err: ctx.Err()}
+	}
+	return trial{outcome: canceled, err: ctx.Err()}
 }
 
 // another decides whether t is to be followed by another try, and after what pause.
@@ -77,7 +78,7 @@ func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Du
 	if rulings[t.outcome].repeat == delayed {
 		pause += t.retryAfter
 	}
-	if pause+hopCost >= c.remaining(ctx) || !c.svc.budget.spend(c.mesh.deps.Now()) {
+	if pause+hopCost >= c.remaining() || !c.svc.budget.spend(c.mesh.deps.Now()) {
 		return 0, false
 	}
 	return pause, true

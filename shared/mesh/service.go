@@ -171,16 +171,6 @@ func (s *service) newEndpoint(in registry.Instance) *endpoint {
 
 func (e *endpoint) is(in registry.Instance) bool { return e.ID == in.ID && e.Addr == in.Addr }
 
-// begin counts a try as in flight until end is called.
-func (e *endpoint) begin() (end func()) {
-	e.inflight.Add(1)
-	e.inflightGauge.Inc()
-	return func() {
-		e.inflight.Add(-1)
-		e.inflightGauge.Dec()
-	}
-}
-
 // learn tells the balancer and the gate how a try ended.
 func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	e.attempts[t.outcome].Inc()

@@ -20,26 +20,35 @@ type trial struct {
 }
 
 // try sends the request to one instance and waits at most limit for the response's headers. Reading the body is bounded by
-// ctx alone. The try counts as in flight until the body ends.
+// the call's deadline. The try counts as in flight until the body ends.
 func (c *call) try(ctx context.Context, e *endpoint, attempt int, limit time.Duration) (t trial) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(limit, func() { cancel(errTryTimeout) })
-	end := e.begin()
-	finish := func() { end(); cancel(context.Canceled) }
+	var headers atomic.Bool
+	timer := time.AfterFunc(limit, func() {
+		if headers.Load() {
+			cancel(context.DeadlineExceeded)
+		} else {
+			cancel(errTryTimeout)
+		}
+	})
+	e.inflight.Add(1)
+	e.inflightGauge.Inc()
+	finish := func() {
+		timer.Stop()
+		cancel(context.Canceled)
+		e.inflight.Add(-1)
+		e.inflightGauge.Dec()
+	}
 	delivered := false
 	defer func() {
-		timer.Stop()
 		if !delivered {
 			finish()
 		}
 	}()
 
-	// net/http may itself turn from a dead idle connection to a new one, so what counts is the last that it asked for.
-	var asked, connected atomic.Bool
-	out := c.req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { asked.Store(true); connected.Store(false) },
-		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
-	}))
+	conn := new(connection)
+	conn.trace.GetConn, conn.trace.GotConn = conn.ask, conn.got
+	out := c.req.WithContext(httptrace.WithClientTrace(ctx, &conn.trace))
 	if err := c.body.attach(out); err != nil {
 		return trial{outcome: badRequest, err: err}
 	}
@@ -64,9 +73,9 @@ func (c *call) try(ctx context.Context, e *endpoint, attempt int, limit time.Dur
 		_ = resp.Body.Close()
 		t.resp, t.err = nil, errTryTimeout
 	}
-	c.sent = c.sent || connected.Load()
+	c.sent = c.sent || conn.had.Load()
 	if t.resp == nil {
-		t.outcome = outcomeOfError(ctx, asked.Load(), connected.Load(), t.took, limit)
+		t.outcome = outcomeOfError(ctx, conn.asked.Load(), conn.had.Load(), t.took, limit)
 		if t.outcome == timedOut {
 			t.err = errTryTimeout
 		}
@@ -81,6 +90,19 @@ func (c *call) try(ctx context.Context, e *endpoint, attempt int, limit time.Dur
 		t.retryAfter = retryAfter(t.resp, now)
 	}
 	delivered = true
+	headers.Store(true)
+	timer.Reset(c.deadline.Sub(now))
+	t.resp.Request = c.req
 	onBodyEnd(t.resp, finish)
 	return t
 }
+
+// connection notes whether a try had one. net/http may itself turn from a dead idle connection to a new one, so what counts
+// is the last that it asked for.
+type connection struct {
+	trace      httptrace.ClientTrace
+	asked, had atomic.Bool
+}
+
+func (c *connection) ask(string)                { c.asked.Store(true); c.had.Store(false) }
+func (c *connection) got(httptrace.GotConnInfo) { c.had.Store(true) }
