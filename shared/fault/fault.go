@@ -26,6 +26,7 @@ const (
 	Conflict        Kind = "conflict"        // the state of things says no: 409
 	Precondition    Kind = "precondition"    // the version the caller saw is not the current one: 412
 	TooLarge        Kind = "too_large"       // the body is over its limit: 413
+	LongURL         Kind = "long_url"        // the URL is over its limit: 414
 	Media           Kind = "media"           // the body is of a type that is not read here: 415
 	Exhausted       Kind = "exhausted"       // the caller asks too often: 429
 	Internal        Kind = "internal"        // a bug or a broken machine: 500
@@ -39,7 +40,7 @@ var statuses = map[Kind]int{
 	Invalid: http.StatusUnprocessableEntity, Malformed: http.StatusBadRequest, Unauthenticated: http.StatusUnauthorized,
 	Forbidden: http.StatusForbidden, NotFound: http.StatusNotFound, Method: http.StatusMethodNotAllowed,
 	Conflict: http.StatusConflict, Precondition: http.StatusPreconditionFailed, TooLarge: http.StatusRequestEntityTooLarge,
-	Media: http.StatusUnsupportedMediaType, Exhausted: http.StatusTooManyRequests, Internal: http.StatusInternalServerError,
+	LongURL: http.StatusRequestURITooLong, Media: http.StatusUnsupportedMediaType, Exhausted: http.StatusTooManyRequests, Internal: http.StatusInternalServerError,
 	Upstream: http.StatusBadGateway, Unavailable: http.StatusServiceUnavailable, Deadline: http.StatusGatewayTimeout,
 }
 

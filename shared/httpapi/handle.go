@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 
@@ -19,8 +20,6 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
-
-	"log/slog"
 )
 
 const (
@@ -38,7 +37,7 @@ func Handle[In, Out any](s *Server, r contract.Route[In, Out], op func(context.C
 	if strings.HasPrefix(r.Path, internal) != (r.Permission == identity.Internal) {
 		panic(fmt.Sprintf("httpapi: route %s: only paths under %s are for other services", r.ID, internal))
 	}
-	huma.Register(s.api, s.operation(r.ID, r.Method, r.Path, r.Summary, r.Status, r.Permission, r.Keyed),
+	huma.Register(s.operations(), s.operation(r.ID, r.Method, r.Path, r.Summary, r.Status, r.Permission, r.Keyed),
 		func(ctx context.Context, in *In) (*Out, error) {
 			out, err := op(ctx, in)
 			if err != nil {

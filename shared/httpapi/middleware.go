@@ -33,12 +33,22 @@ var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
 type pathKey struct{}
 
+type routeKey struct{}
+
+// NameRoute names the request of ctx in its log event and metrics, for a handler that Fallback calls. The names must be
+// few: each is a time series.
+func NameRoute(ctx context.Context, name string) {
+	if route, ok := ctx.Value(routeKey{}).(*string); ok {
+		*route = name
+	}
+}
+
 func pathFrom(ctx context.Context) string {
 	p, _ := ctx.Value(pathKey{}).(string)
 	return p
 }
 
-// observe names the request, and writes its one log event and its metrics when it is over.
+// observe names the request, and writes its one log event and its metrics when it is over, be it by a panic.
 func (s *Server) observe(c *gin.Context) {
 	start := time.Now()
 	id := c.GetHeader(contract.RequestID)
@@ -49,18 +59,25 @@ func (s *Server) observe(c *gin.Context) {
 	ctx := contract.WithRequestID(c.Request.Context(), id)
 	ctx = context.WithValue(ctx, pathKey{}, c.GetHeader(ForwardedPrefix)+c.Request.URL.Path)
 	ctx, noted := telemetry.WithEvent(ctx)
-	c.Request = c.Request.WithContext(ctx)
-	s.seen.inflight.Inc()
-
-	c.Next()
-
-	s.seen.inflight.Dec()
-	status, took, route := c.Writer.Status(), time.Since(start), c.FullPath()
+	route := c.FullPath()
 	if route == "" {
 		route = "none"
+		ctx = context.WithValue(ctx, routeKey{}, &route)
 	}
-	s.seen.requests.WithLabelValues(route, c.Request.Method, strconv.Itoa(status)).Inc()
-	s.seen.seconds.WithLabelValues(route, c.Request.Method).Observe(took.Seconds())
+	c.Request = c.Request.WithContext(ctx)
+	s.seen.inflight.Inc()
+	defer func() {
+		s.seen.inflight.Dec()
+		s.record(c, id, route, time.Since(start), noted())
+	}()
+	c.Next()
+}
+
+// record counts and logs a request that is over.
+func (s *Server) record(c *gin.Context, id, route string, took time.Duration, noted []slog.Attr) {
+	ctx, status := c.Request.Context(), c.Writer.Status()
+	s.seen.requests.WithLabelValues(route, methodLabel(c.Request.Method), strconv.Itoa(status)).Inc()
+	s.seen.seconds.WithLabelValues(route, methodLabel(c.Request.Method)).Observe(took.Seconds())
 
 	level := slog.LevelInfo
 	if status >= http.StatusInternalServerError {
@@ -72,11 +89,21 @@ func (s *Server) observe(c *gin.Context) {
 	attrs := append([]slog.Attr{
 		slog.String("request_id", id), slog.String("method", c.Request.Method), slog.String("route", route),
 		slog.Int("status", status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
-	}, noted()...)
+	}, noted...)
 	if t := telemetry.TraceID(ctx); t != "" {
 		attrs = append(attrs, slog.String("trace_id", t))
 	}
 	s.cfg.Log.LogAttrs(ctx, level, "request", attrs...)
+}
+
+// methodLabel keeps made-up methods from becoming time series.
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	default:
+		return "other"
+	}
 }
 
 // recover answers a panic with 500, and leaves its stack in the log event.
@@ -87,6 +114,7 @@ func (s *Server) recover(c *gin.Context) {
 			return
 		}
 		if v == http.ErrAbortHandler {
+			telemetry.Note(c.Request.Context(), slog.Bool("aborted", true))
 			panic(v) // a proxy that lost its client: net/http knows what to do
 		}
 		telemetry.Note(c.Request.Context(), slog.String("stack", string(debug.Stack())))

@@ -55,11 +55,14 @@ func writeProblem(c *gin.Context, err error) {
 	c.Abort()
 }
 
-// Problem answers r with err as problem JSON. It is for plain handlers; an operation just returns its error.
+// Problem answers r with err as problem JSON. It is for plain handlers; an operation just returns its error. A Retry-After
+// that the handler has set already stays.
 func Problem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problem(r.Context(), err)
 	for name, values := range p.GetHeaders() {
-		w.Header()[name] = values
+		if _, set := w.Header()[name]; !set {
+			w.Header()[name] = values
+		}
 	}
 	w.Header().Set("Content-Type", fault.ContentType)
 	w.WriteHeader(p.Status)

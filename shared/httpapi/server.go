@@ -40,36 +40,65 @@ type Config struct {
 type Server struct {
 	cfg    Config
 	engine *gin.Engine
-	api    huma.API
+	api    huma.API // nil until there is an operation
 	seen   metrics
+	around func(http.Handler) http.Handler
 }
 
-// New makes a server with no operations. It serves its OpenAPI document at /openapi.json.
+// New makes a server with no operations. From the first one on it serves its OpenAPI document at /openapi.json.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics)}
 	s.engine.Use(s.observe, s.recover, limitTime, limitBody)
 	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
 	s.engine.NoMethod(s.refuse(fault.New(fault.Method, "method_not_allowed", "this path does not take that method")))
+	return s
+}
 
+// operations is where operations are registered.
+func (s *Server) operations() huma.API {
+	if s.api != nil {
+		return s.api
+	}
 	humaErrors()
-	conf := huma.DefaultConfig(cfg.Service, cfg.Version)
+	conf := huma.DefaultConfig(s.cfg.Service, s.cfg.Version)
 	conf.DocsPath, conf.SchemasPath, conf.CreateHooks = "", "", nil // documentation is the gateway's; no $schema in bodies
 	conf.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	conf.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		bearer: {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
 	}
 	s.api = humagin.New(s.engine, conf)
-	return s
+	return s.api
 }
 
 // Handler is the server as net/http sees it.
-func (s *Server) Handler() http.Handler { return s.engine }
+func (s *Server) Handler() http.Handler {
+	if s.around != nil {
+		return s.around(s.engine)
+	}
+	return s.engine
+}
+
+// Around puts outer around the whole server, even before a request gets its name and its log event. It is for the edge,
+// where headers that are believed further in must be removed first. Call it at most once, before Handler.
+func (s *Server) Around(outer func(http.Handler) http.Handler) { s.around = outer }
+
+// Fallback makes h answer what no operation does, in place of the 404 problem. NameRoute says what it was.
+func (s *Server) Fallback(h http.Handler) {
+	s.engine.NoRoute(func(c *gin.Context) {
+		c.Status(http.StatusOK) // gin has put 404 there
+		h.ServeHTTP(c.Writer, c.Request)
+		c.Writer.WriteHeaderNow() // or gin would add its own text to a 404 without a body
+	})
+}
 
 // Raw registers a plain handler for what is no operation, such as a stream. It is public, and not in the OpenAPI
 // document.
 func (s *Server) Raw(method, path string, h http.Handler) {
 	s.engine.Handle(method, path, gin.WrapH(h))
 }
+
+// Verifier is who verifies the tokens; nil if nobody does.
+func (s *Server) Verifier() *identity.Verifier { return s.cfg.Verifier }
 
 // VerifyWith says who verifies the tokens from now on. Call it before serving.
 func (s *Server) VerifyWith(v *identity.Verifier) { s.cfg.Verifier = v }
