@@ -29,7 +29,7 @@ type TestConfig struct {
 
 // Test starts a PostgreSQL and a Consul that every package shares, and runs the tests under the race detector, in random
 // order. It reports packages as they end and the full output of what fails, and closes with two lines: how many passed
-// and failed, and "test: packages=… passed=… failed=… seconds=…". Returns an error unless everything passed.
+// and failed, and "test: packages=… passed=… failed=… seconds=…". Returns ErrTold unless everything passed.
 func Test(ctx context.Context, cfg TestConfig) (err error) {
 	shop := Config{Root: cfg.Root, Log: cfg.Log}
 	if err := shop.complete(); err != nil {
@@ -42,8 +42,10 @@ func Test(ctx context.Context, cfg TestConfig) (err error) {
 	begin := time.Now()
 	report := testReport{log: cfg.Log, tests: map[testKey]*testOutput{}}
 	defer func() {
-		if err != nil && report.failed == 0 {
-			report.failed = 1 // what kept the tests from running is a failure as well
+		if err != nil {
+			fmt.Fprintln(cfg.Log, err)
+			report.failed = max(report.failed, 1) // what kept the tests from running is a failure as well
+			err = ErrTold
 		}
 		fmt.Fprintf(cfg.Log, "%d passed, %d failed\n", report.passed, report.failed)
 		fmt.Fprintf(cfg.Log, "%s: packages=%d passed=%d failed=%d seconds=%.1f\n",
@@ -52,7 +54,6 @@ func Test(ctx context.Context, cfg TestConfig) (err error) {
 
 	env, stop, err := startTestServers(ctx, cfg)
 	if err != nil {
-		fmt.Fprintln(cfg.Log, err)
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()

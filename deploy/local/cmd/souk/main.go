@@ -46,6 +46,8 @@ func exitStatus() int {
 	case err != nil && ctx.Err() != nil:
 		fmt.Fprintln(os.Stderr, "souk: interrupted")
 		return 130 // as a shell would say it
+	case errors.Is(err, local.ErrTold):
+		return 1
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "souk:", err)
 		return 1
