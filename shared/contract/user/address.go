@@ -15,13 +15,13 @@ type AddressFields struct {
 	Label      string `json:"label" minLength:"1" maxLength:"50" example:"Home"`
 	Recipient  string `json:"recipient" minLength:"1" maxLength:"100" example:"Alice Example"`
 	Line1      string `json:"line1" minLength:"1" maxLength:"200" example:"1 Bazaar Street"`
-	Line2      string `json:"line2,omitempty" maxLength:"200"`
+	Line2      string `json:"line2" required:"false" maxLength:"200"`
 	City       string `json:"city" minLength:"1" maxLength:"100" example:"Basel"`
-	Region     string `json:"region,omitempty" maxLength:"100" doc:"State, province or canton, where mail wants it"`
-	PostalCode string `json:"postal_code,omitempty" maxLength:"20" example:"4051" doc:"Not every country has them"`
+	Region     string `json:"region" required:"false" maxLength:"100" doc:"State, province or canton, where mail wants it"`
+	PostalCode string `json:"postal_code" required:"false" maxLength:"20" example:"4051" doc:"Not every country has them"`
 	Country    string `json:"country" minLength:"2" maxLength:"2" example:"CH" doc:"ISO 3166-1 alpha-2, in capitals"`
-	Phone      string `json:"phone,omitempty" maxLength:"30" example:"+41 61 555 01 23"`
-	Default    bool   `json:"default,omitempty" doc:"The one to propose; making one the default takes it from the others"`
+	Phone      string `json:"phone" required:"false" maxLength:"30" example:"+41 61 555 01 23"`
+	Default    bool   `json:"default" required:"false" doc:"The one to propose; making one the default takes it from the others"`
 }
 
 // Address is an address somebody keeps with the account.

@@ -1,0 +1,143 @@
+package user
+
+import (
+	"context"
+	"slices"
+
+	"souk/shared/contract"
+	"souk/shared/contract/user"
+	"souk/shared/fault"
+	"souk/shared/idempotency"
+	"souk/shared/identity"
+	"souk/shared/postgres"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+// byID is where a list that is ordered by id alone goes on.
+type byID struct {
+	ID uuid.UUID `json:"id"`
+}
+
+// List gives accounts to an admin, newest first.
+func (s *Service) List(ctx context.Context, in *user.ListUsersInput) (*contract.Body[contract.Page[user.User]], error) {
+	var after byID
+	if _, err := in.Cursor(&after); err != nil {
+		return nil, err
+	}
+	var w wrong
+	q := w.text("query.q", in.Q, 0, maxEmail)
+	if err := w.err(); err != nil {
+		return nil, err
+	}
+	rows, err := listAccounts(s.db.WithContext(ctx), q, after.ID, in.Limit()+1)
+	if err != nil {
+		return nil, err
+	}
+	return page(rows, in.Limit(), account.user, func(a account) byID { return byID{a.ID} })
+}
+
+// page makes the answer to a list from one row more than fits, which says whether there is a next page.
+func page[Row, Item any](rows []Row, limit int, item func(Row) Item, cursor func(Row) byID) (*contract.Body[contract.Page[Item]], error) {
+	out := &contract.Body[contract.Page[Item]]{Body: contract.Page[Item]{Items: make([]Item, 0, min(len(rows), limit))}}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		token, err := contract.PageToken(cursor(rows[limit-1]))
+		if err != nil {
+			return nil, err
+		}
+		out.Body.NextPageToken = token
+	}
+	for _, r := range rows {
+		out.Body.Items = append(out.Body.Items, item(r))
+	}
+	return out, nil
+}
+
+// User gives an account to an admin.
+func (s *Service) User(ctx context.Context, in *contract.ByID) (*contract.Body[user.User], error) {
+	a, err := findAccount(s.db.WithContext(ctx), in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[user.User]{Body: a.user()}, nil
+}
+
+// Disable keeps an account from signing in and ends its sessions. Returns Conflict, code illegal_state, where it is
+// disabled already, and Forbidden, code not_on_yourself, for the caller's own.
+func (s *Service) Disable(ctx context.Context, in *contract.ByID) (*contract.Body[user.User], error) {
+	return s.setState(ctx, in.ID, disabled)
+}
+
+// Enable lets a disabled account sign in again; its old sessions stay ended. It returns what Disable does.
+func (s *Service) Enable(ctx context.Context, in *contract.ByID) (*contract.Body[user.User], error) {
+	return s.setState(ctx, in.ID, active)
+}
+
+func (s *Service) setState(ctx context.Context, id uuid.UUID, to state) (*contract.Body[user.User], error) {
+	return idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Body[user.User], error) {
+		a, err := forChange(ctx, tx, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := a.State.move(to); err != nil {
+			return nil, err
+		}
+		c := change{what: "state", was: string(a.State), became: string(to), by: identity.From(ctx).UserID, request: contract.RequestIDFrom(ctx), at: s.now()}
+		if err := storeState(tx, id, to, c); err != nil {
+			return nil, err
+		}
+		if to == disabled {
+			if err := revokeSessionsOf(tx, id, c.at); err != nil {
+				return nil, err
+			}
+		}
+		a.State = to
+		return &contract.Body[user.User]{Body: a.user()}, nil
+	})
+}
+
+// SetRoles gives an account these roles and no others. Tokens that are out keep the old ones until they expire. Returns
+// Forbidden, code not_on_yourself, for the caller's own account.
+func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contract.Body[user.User], error) {
+	roles := slices.Compact(slices.Sorted(slices.Values(in.Body.Roles)))
+	var a account
+	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
+		if a, err = forChange(ctx, tx, in.ID); err != nil {
+			return err
+		}
+		became := joinRoles(roles)
+		if became == a.Roles {
+			return nil
+		}
+		c := change{what: "roles", was: a.Roles, became: became, by: identity.From(ctx).UserID, request: contract.RequestIDFrom(ctx), at: s.now()}
+		a.Roles = became
+		return storeRoles(tx, in.ID, roles, c)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[user.User]{Body: a.user()}, nil
+}
+
+// forChange locks the account id and the caller's, and gives the first. The caller's token may be older than what its
+// account may do now, so that is looked at here, under the lock: an admin who has just been disabled changes nobody, and
+// of two admins who take the role from each other at once, one comes too late. So one is always left.
+func forChange(ctx context.Context, tx *gorm.DB, id uuid.UUID) (account, error) {
+	caller := identity.From(ctx).UserID
+	if id == caller {
+		return account{}, fault.New(fault.Forbidden, "not_on_yourself", "another admin has to do that to your account")
+	}
+	if err := lockAccounts(tx, caller, id); err != nil {
+		return account{}, err
+	}
+	admin, err := findAccount(tx, caller)
+	if fault.Is(err, fault.NotFound) || err == nil && (admin.State != active || !admin.principal().May(identity.ManageUsers)) {
+		return account{}, fault.New(fault.Forbidden, "", "your roles do not allow this")
+	}
+	if err != nil {
+		return account{}, err
+	}
+	return findAccount(tx, id)
+}

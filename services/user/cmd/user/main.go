@@ -1,0 +1,57 @@
+// Command user runs the user service. `user seed` opens the accounts admin@souk.example, alice@souk.example and
+// bob@souk.example, with the password in SEED_PASSWORD or, without one, user.DefaultSeedPassword.
+package main
+
+import (
+	"context"
+	"time"
+
+	"souk/migrations"
+	"souk/services/user"
+	"souk/shared/app"
+	"souk/shared/idempotency"
+	"souk/shared/identity"
+
+	"gorm.io/gorm"
+)
+
+func main() { app.Main("user", serve, app.Command{Name: "seed", Run: seed}) }
+
+func serve(ctx context.Context, a *app.App) error {
+	db, err := database(ctx, a)
+	if err != nil {
+		return err
+	}
+	s, err := user.New(ctx, user.Deps{
+		DB: db, Mesh: a.Mesh, Passwords: user.NewArgon2(), Log: a.Log, Metrics: a.Metrics, Now: a.Now,
+	})
+	if err != nil {
+		return err
+	}
+	a.HTTP.VerifyWith(identity.NewVerifier(s.Keyfunc, time.Now)) // with our own keys: there is nobody to fetch them from
+	s.Routes(a.HTTP)
+	a.Go("inquiry", s.Participant.Run)
+	a.Go("sweep sessions", s.Sweep)
+	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
+	return a.Serve(ctx)
+}
+
+func database(ctx context.Context, a *app.App) (*gorm.DB, error) {
+	return a.Database(ctx, migrations.User(), migrations.Participant(), migrations.Idempotency())
+}
+
+type seedConfig struct {
+	Password app.Secret `env:"SEED_PASSWORD"`
+}
+
+func seed(ctx context.Context, a *app.App) error {
+	cfg := seedConfig{Password: user.DefaultSeedPassword}
+	if err := a.Env(&cfg); err != nil {
+		return err
+	}
+	db, err := database(ctx, a)
+	if err != nil {
+		return err
+	}
+	return user.Seed(ctx, db, user.NewArgon2(), string(cfg.Password), a.Now())
+}

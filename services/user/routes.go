@@ -1,0 +1,35 @@
+package user
+
+import (
+	"souk/shared/contract/user"
+	"souk/shared/httpapi"
+)
+
+// Routes registers every operation of the service on h.
+func (s *Service) Routes(h *httpapi.Server) {
+	httpapi.Handle(h, user.Register, s.Register)
+	httpapi.Handle(h, user.Login, s.Login)
+	httpapi.Handle(h, user.Refresh, s.Refresh)
+	httpapi.Handle(h, user.Logout, s.Logout)
+	httpapi.Handle(h, user.Keys, s.Keys)
+
+	httpapi.Handle(h, user.GetMe, s.Me)
+	httpapi.Handle(h, user.UpdateMe, s.UpdateMe)
+
+	httpapi.Handle(h, user.ListAddresses, s.Addresses)
+	httpapi.Handle(h, user.AddAddress, s.AddAddress)
+	httpapi.Handle(h, user.GetAddress, s.Address)
+	httpapi.Handle(h, user.ReplaceAddress, s.ReplaceAddress)
+	httpapi.Handle(h, user.RemoveAddress, s.RemoveAddress)
+
+	httpapi.Handle(h, user.GetPoints, s.Points)
+	httpapi.Handle(h, user.ListPoints, s.PointsHistory)
+
+	httpapi.Handle(h, user.ListUsers, s.List)
+	httpapi.Handle(h, user.GetUser, s.User)
+	httpapi.Handle(h, user.DisableUser, s.Disable)
+	httpapi.Handle(h, user.EnableUser, s.Enable)
+	httpapi.Handle(h, user.SetRoles, s.SetRoles)
+
+	s.Participant.Routes(h, user.Service)
+}

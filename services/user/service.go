@@ -1,0 +1,56 @@
+package user
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"souk/shared/contract/user"
+	"souk/shared/twopc"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"gorm.io/gorm"
+)
+
+// Deps are what the service works with; all are required.
+type Deps struct {
+	DB        *gorm.DB
+	Mesh      *http.Client // to ask the coordinator
+	Passwords Passwords
+	Log       *slog.Logger
+	Metrics   prometheus.Registerer
+	Now       func() time.Time // UTC, in microseconds
+}
+
+// Service is the user service. It is safe for concurrent use, in any number of instances on one database.
+type Service struct {
+	Participant *twopc.Participant
+
+	db        *gorm.DB
+	passwords Passwords
+	nobody    string // the hash that the password of an unknown account is compared with
+	keys      keyring
+	log       *slog.Logger
+	now       func() time.Time
+}
+
+// New makes the service, and the shop's first signing key where the database has none.
+func New(ctx context.Context, deps Deps) (*Service, error) {
+	keys, err := openKeys(ctx, deps.DB, deps.Now())
+	if err != nil {
+		return nil, fmt.Errorf("open signing keys: %w", err)
+	}
+	s := &Service{
+		db: deps.DB, passwords: deps.Passwords, nobody: nobodysHash(), keys: keys, log: deps.Log, now: deps.Now,
+	}
+	s.Participant = twopc.NewParticipant(
+		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now},
+		map[string]twopc.Action{
+			user.ActionEarn:     s.earn(),
+			user.ActionSpend:    s.spend(),
+			user.ActionTakeBack: s.takeBack(),
+		})
+	return s, nil
+}

@@ -1,0 +1,210 @@
+package user
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"log/slog"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/contract/user"
+	"souk/shared/fault"
+	"souk/shared/identity"
+	"souk/shared/postgres"
+	"souk/shared/telemetry"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+const (
+	sessionLife = 30 * 24 * time.Hour // then the password is asked for again, however busy the session is
+	idleLife    = 14 * 24 * time.Hour // a session that is not used for so long is over
+	sweepEvery  = time.Hour           // ended sessions cost a few rows each until then
+
+	tokenPrefix = "srt_" // so that a token that got somewhere it should not be can be found and recognised
+	tokenBytes  = 32
+)
+
+// noStore keeps tokens out of every cache (RFC 6749, 5.1).
+const noStore = "no-store"
+
+// Login signs in with e-mail and password. Unauthenticated, code invalid_credentials, is all that anybody is told who
+// does not get in: whether the account is unknown, the password wrong or the account disabled, in the same words and
+// after the same work. Returns Unavailable, code overloaded, when too many sign in.
+func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensOutput, error) {
+	hash := s.nobody
+	var claimed account
+	if email, ok := normalEmail(in.Body.Email); ok {
+		a, err := findAccountByEmail(s.db.WithContext(ctx), email)
+		if err != nil && !fault.Is(err, fault.NotFound) {
+			return nil, err
+		}
+		if err == nil {
+			claimed, hash = a, a.PasswordHash
+		}
+	}
+	matches, err := s.passwords.Matches(ctx, in.Body.Password, hash)
+	if err != nil {
+		return nil, err
+	}
+	if !matches {
+		return nil, invalidCredentials()
+	}
+	var g grant
+	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
+		// Under the lock that Disable takes: it comes before, and we see it, or after, and it ends this session too.
+		if err := shareAccount(tx, claimed.ID); err != nil {
+			return err
+		}
+		if claimed, err = findAccount(tx, claimed.ID); err != nil {
+			return err
+		}
+		if claimed.State != active {
+			return invalidCredentials()
+		}
+		now := s.now()
+		g = newGrant(session{ID: uuid.Must(uuid.NewV7()), UserID: claimed.ID, ExpiresAt: now.Add(sessionLife)}, nil, now)
+		if err := insertSession(tx, g.session, now); err != nil {
+			return err
+		}
+		return insertToken(tx, g, now)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.tokens(claimed, g)
+}
+
+func invalidCredentials() error {
+	return fault.New(fault.Unauthenticated, "invalid_credentials", "the e-mail address or the password is not right")
+}
+
+// Refresh gives new tokens for a refresh token, and uses it up. Everything that keeps it from doing so is
+// Unauthenticated, code invalid_refresh_token.
+//
+// A token that comes a second time has been copied: either the thief or its owner used it before. Which of the two, we
+// cannot know, so the session ends for both, and the owner signs in again. That is so as well for a client that sends
+// one token twice at the same moment: exactly one of the two requests gets new tokens, the other finds the token used,
+// and by that ends the session that the new tokens belong to. It is meant so. A moment of grace, in which a second use
+// is forgiven, would be as good for the thief, and nothing tells a race from a theft. Clients therefore refresh one at
+// a time, and sign in again after an answer that got lost; and the route has no key, so that nobody on the way repeats
+// it. What the session ends with is its refresh tokens: an access token that is out is good until it expires.
+func (s *Service) Refresh(ctx context.Context, in *user.RefreshTokenInput) (*user.TokensOutput, error) {
+	shown := digest(in.Body.RefreshToken)
+	var a account
+	var g grant
+	var reused session
+	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		reused = session{}
+		now := s.now()
+		of, ok, err := useToken(tx, shown, now)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			// No error: the end of the session is to be committed.
+			reused, err = revokeReused(tx, shown, now)
+			return err
+		}
+		if a, err = findAccount(tx, of.UserID); err != nil {
+			return err
+		}
+		g = newGrant(of, shown, now)
+		return insertToken(tx, g, now)
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case reused.ID != uuid.Nil:
+		telemetry.Note(ctx, slog.Bool("refresh_token_reused", true))
+		s.log.WarnContext(ctx, "a refresh token was used twice; its session is ended", "session", reused.ID, "user", reused.UserID)
+		return nil, invalidRefreshToken()
+	case g.token == "":
+		return nil, invalidRefreshToken()
+	}
+	return s.tokens(a, g)
+}
+
+func invalidRefreshToken() error {
+	return fault.New(fault.Unauthenticated, "invalid_refresh_token", "the refresh token is not valid; sign in again")
+}
+
+// Logout ends the session that the refresh token belongs to, used up or not. Of a token that belongs to none it says
+// nothing: after it there is no such session either way.
+func (s *Service) Logout(ctx context.Context, in *user.RefreshTokenInput) (*contract.None, error) {
+	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		return revokeSession(tx, digest(in.Body.RefreshToken), s.now())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &contract.None{}, nil
+}
+
+// session is a row of session.
+type session struct {
+	ID        uuid.UUID
+	UserID    uuid.UUID
+	ExpiresAt time.Time
+}
+
+// grant is a refresh token that is being given out.
+type grant struct {
+	session session
+	token   string // as only its holder will know it
+	parent  []byte // digest of the token it was given for; nil at login
+	expires time.Time
+}
+
+func newGrant(of session, parent []byte, now time.Time) grant {
+	b := make([]byte, tokenBytes)
+	_, _ = rand.Read(b) // never fails: see crypto/rand
+	expires := now.Add(idleLife)
+	if of.ExpiresAt.Before(expires) {
+		expires = of.ExpiresAt
+	}
+	return grant{session: of, token: tokenPrefix + base64.RawURLEncoding.EncodeToString(b), parent: parent, expires: expires}
+}
+
+func digest(token string) []byte {
+	sum := sha256.Sum256([]byte(token))
+	return sum[:]
+}
+
+// tokens are what a gets for g: the refresh token and an access token with the roles of this moment.
+func (s *Service) tokens(a account, g grant) (*user.TokensOutput, error) {
+	p := a.principal()
+	p.SessionID = g.session.ID
+	access, err := identity.Sign(p, s.keys.active.private, s.keys.active.id, s.now())
+	if err != nil {
+		return nil, err
+	}
+	return &user.TokensOutput{CacheControl: noStore, Body: user.Tokens{
+		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(identity.AccessTokenLife.Seconds()),
+		RefreshToken: g.token, User: a.user(),
+	}}, nil
+}
+
+// Sweep forgets sessions that have expired, every hour, until ctx ends.
+func (s *Service) Sweep(ctx context.Context) error {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if err := s.ForgetExpired(ctx); err != nil && ctx.Err() == nil {
+			s.log.WarnContext(ctx, "forget expired sessions", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// ForgetExpired forgets the sessions that have expired by now, with their tokens.
+func (s *Service) ForgetExpired(ctx context.Context) error {
+	return s.db.WithContext(ctx).Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error
+}

@@ -1,0 +1,165 @@
+package user
+
+import (
+	"strings"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/identity"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+// accounts reads account rows; what follows it narrows them to some.
+const accounts = `SELECT a.id, a.email, a.password_hash, a.display_name, a.state, a.created_at,
+	(SELECT coalesce(string_agg(r.role, ',' ORDER BY r.role), '') FROM account_role r WHERE r.user_id = a.id) AS roles FROM account a `
+
+func noSuchUser() error { return fault.New(fault.NotFound, "no_such_user", "there is no such user") }
+
+// found gives the error of a query that is to have found, or changed, one row.
+func found(res *gorm.DB, missing func() error) error {
+	if res.Error == nil && res.RowsAffected == 0 {
+		return missing()
+	}
+	return res.Error
+}
+
+// findAccount gives the account id; NotFound, code no_such_user, where there is none.
+func findAccount(tx *gorm.DB, id uuid.UUID) (account, error) {
+	var a account
+	return a, found(tx.Raw(accounts+"WHERE a.id = ?", id).Scan(&a), noSuchUser)
+}
+
+func findAccountByEmail(tx *gorm.DB, email string) (account, error) {
+	var a account
+	return a, found(tx.Raw(accounts+"WHERE a.email = ?", email).Scan(&a), noSuchUser)
+}
+
+// listAccounts gives up to limit accounts older than the one named before (none: from the newest), whose e-mail address
+// begins with q.
+func listAccounts(tx *gorm.DB, q string, before uuid.UUID, limit int) ([]account, error) {
+	where, args := "WHERE true", []any{}
+	if q != "" {
+		where, args = where+" AND a.email LIKE ?", append(args, likePrefix(strings.ToLower(q)))
+	}
+	if before != uuid.Nil {
+		where, args = where+" AND a.id < ?", append(args, before)
+	}
+	var rows []account
+	return rows, tx.Raw(accounts+where+" ORDER BY a.id DESC LIMIT ?", append(args, limit)...).Scan(&rows).Error
+}
+
+// likePrefix is the LIKE pattern of what begins with s, whatever is in s.
+func likePrefix(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
+}
+
+// openAccount stores a new account with its roles and an empty points account, and reports whether it did: it does not
+// where the id or the e-mail address is taken.
+func openAccount(tx *gorm.DB, a account, request string) (bool, error) {
+	res := tx.Exec(`INSERT INTO account (id, email, password_hash, display_name, state, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		a.ID, a.Email, a.PasswordHash, a.DisplayName, a.State, a.CreatedAt, a.CreatedAt)
+	if res.Error != nil || res.RowsAffected == 0 {
+		return false, res.Error
+	}
+	if err := insertRoles(tx, a.ID, a.roles(), nil, a.CreatedAt); err != nil {
+		return false, err
+	}
+	if err := tx.Exec("INSERT INTO points_account (user_id) VALUES (?)", a.ID).Error; err != nil {
+		return false, err
+	}
+	return true, record(tx, a.ID, change{what: "state", became: string(a.State), by: a.ID, request: request, at: a.CreatedAt})
+}
+
+func insertRoles(tx *gorm.DB, id uuid.UUID, roles []identity.Role, by *uuid.UUID, at time.Time) error {
+	for _, r := range roles {
+		if err := tx.Exec("INSERT INTO account_role (user_id, role, granted_by, granted_at) VALUES (?, ?, ?, ?)", id, r, by, at).Error; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func rename(tx *gorm.DB, id uuid.UUID, name string, at time.Time) error {
+	return found(tx.Exec("UPDATE account SET display_name = ?, updated_at = ? WHERE id = ?", name, at, id), noSuchUser)
+}
+
+// change is a row of account_history.
+type change struct {
+	what, was, became string
+	by                uuid.UUID
+	request           string
+	at                time.Time
+}
+
+func record(tx *gorm.DB, id uuid.UUID, c change) error {
+	return tx.Exec("INSERT INTO account_history (id, user_id, changed, was, became, actor, request_id, at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+		uuid.Must(uuid.NewV7()), id, c.what, c.was, c.became, c.by, c.request, c.at).Error
+}
+
+func storeState(tx *gorm.DB, id uuid.UUID, to state, c change) error {
+	if err := found(tx.Exec("UPDATE account SET state = ?, updated_at = ? WHERE id = ?", to, c.at, id), noSuchUser); err != nil {
+		return err
+	}
+	return record(tx, id, c)
+}
+
+func storeRoles(tx *gorm.DB, id uuid.UUID, roles []identity.Role, c change) error {
+	if err := tx.Exec("DELETE FROM account_role WHERE user_id = ?", id).Error; err != nil {
+		return err
+	}
+	if err := insertRoles(tx, id, roles, &c.by, c.at); err != nil {
+		return err
+	}
+	return record(tx, id, c)
+}
+
+// lockAccounts locks the accounts until the transaction ends, in the order of their ids. One that does not exist is
+// passed over. Read them afterwards: a statement that waits for a lock has read the roles before it waited.
+func lockAccounts(tx *gorm.DB, ids ...uuid.UUID) error {
+	return tx.Exec("SELECT 1 FROM account WHERE id IN ? ORDER BY id FOR NO KEY UPDATE", ids).Error
+}
+
+// shareAccount lets nobody change the account until the transaction ends, and shares that with others who want the same.
+func shareAccount(tx *gorm.DB, id uuid.UUID) error {
+	return tx.Exec("SELECT 1 FROM account WHERE id = ? FOR SHARE", id).Error
+}
+
+func insertSession(tx *gorm.DB, s session, now time.Time) error {
+	return tx.Exec("INSERT INTO session (id, user_id, created_at, expires_at) VALUES (?, ?, ?, ?)", s.ID, s.UserID, now, s.ExpiresAt).Error
+}
+
+func insertToken(tx *gorm.DB, g grant, now time.Time) error {
+	return tx.Exec("INSERT INTO refresh_token (digest, session_id, parent, issued_at, expires_at) VALUES (?, ?, ?, ?, ?)",
+		digest(g.token), g.session.ID, g.parent, now, g.expires).Error
+}
+
+// useToken uses up the token with that digest, and gives its session, if the token is fresh and the session lives. It is
+// one statement, so that of two that come at once the second waits for the first, and then finds the token used.
+func useToken(tx *gorm.DB, shown []byte, now time.Time) (s session, ok bool, err error) {
+	res := tx.Raw(`UPDATE refresh_token t SET used_at = ? FROM session s
+		WHERE t.digest = ? AND t.used_at IS NULL AND t.expires_at > ?
+		AND s.id = t.session_id AND s.revoked_at IS NULL AND s.expires_at > ?
+		RETURNING s.id, s.user_id, s.expires_at`, now, shown, now, now).Scan(&s)
+	return s, res.RowsAffected == 1, res.Error
+}
+
+// revokeReused ends the session of a token that was used before, and gives it; the zero session where the token is
+// unknown or unused, or its session has ended already.
+func revokeReused(tx *gorm.DB, shown []byte, now time.Time) (session, error) {
+	var s session
+	return s, tx.Raw(`UPDATE session SET revoked_at = ?, revoked_for = 'reuse' WHERE revoked_at IS NULL
+		AND id = (SELECT session_id FROM refresh_token WHERE digest = ? AND used_at IS NOT NULL)
+		RETURNING id, user_id, expires_at`, now, shown).Scan(&s).Error
+}
+
+func revokeSession(tx *gorm.DB, shown []byte, now time.Time) error {
+	return tx.Exec(`UPDATE session SET revoked_at = ?, revoked_for = 'logout' WHERE revoked_at IS NULL
+		AND id = (SELECT session_id FROM refresh_token WHERE digest = ?)`, now, shown).Error
+}
+
+func revokeSessionsOf(tx *gorm.DB, id uuid.UUID, now time.Time) error {
+	return tx.Exec("UPDATE session SET revoked_at = ?, revoked_for = 'disabled' WHERE user_id = ? AND revoked_at IS NULL", now, id).Error
+}
