@@ -1,0 +1,67 @@
+package product
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"strings"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/fault"
+	"souk/shared/money"
+
+	"github.com/google/uuid"
+)
+
+// cursor is the place of an item in a list: the values it is sorted by, of which each list uses its own. A page token
+// is the cursor of the last item of a page.
+type cursor struct {
+	List     string         `json:"list"` // which list, in which order, with which filters: see listName
+	At       time.Time      `json:"at,omitzero"`
+	Name     string         `json:"name,omitempty"`
+	Currency money.Currency `json:"currency,omitempty"`
+	Amount   int64          `json:"amount,omitempty"`
+	Rank     float64        `json:"rank,omitempty"`
+	Seq      int64          `json:"seq,omitempty"`
+	ID       uuid.UUID      `json:"id,omitzero"`
+}
+
+// listName is a short name for a list as it was asked for, so that a token is not used for another.
+func listName(asked ...string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q", asked))
+	return hex.EncodeToString(sum[:8])
+}
+
+// after reads the page token of the list; nil on the first page. A token of another list, order or filter, or one that
+// nobody gave, is Malformed, code invalid_page_token.
+func after(p contract.Paging, list string) (*cursor, error) {
+	var c cursor
+	given, err := p.Cursor(&c)
+	if err != nil || !given {
+		return nil, err
+	}
+	// PostgreSQL cannot take a NUL, and a currency is one of ours or absent.
+	if c.List != list || strings.ContainsRune(c.Name, 0) || (c.Currency != "" && !c.Currency.Valid()) {
+		return nil, fault.New(fault.Malformed, "invalid_page_token", "page_token is not one that this list gave")
+	}
+	return &c, nil
+}
+
+// page is one page of rows, which are one more than limit if there is a next one.
+func page[R, T any](rows []R, limit int, show func(R) T, place func(R) cursor) (*contract.Body[contract.Page[T]], error) {
+	out := new(contract.Body[contract.Page[T]])
+	if len(rows) > limit {
+		rows = rows[:limit]
+		token, err := contract.PageToken(place(rows[limit-1]))
+		if err != nil {
+			return nil, fmt.Errorf("make page token: %w", err)
+		}
+		out.Body.NextPageToken = token
+	}
+	out.Body.Items = make([]T, len(rows))
+	for i, r := range rows {
+		out.Body.Items[i] = show(r)
+	}
+	return out, nil
+}
