@@ -1,0 +1,56 @@
+package order
+
+import (
+	"context"
+	"fmt"
+
+	"souk/shared/contract"
+	"souk/shared/contract/order"
+	"souk/shared/idempotency"
+	"souk/shared/identity"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+// Cancel gives up an order that nobody has begun to pay. Returns NotFound, or Conflict, code illegal_transition.
+func (s *Service) Cancel(ctx context.Context, in *contract.ByID) (*contract.Body[order.Order], error) {
+	return s.move(ctx, in.ID, func(o *row, who by) (change, error) { return o.become(order.Cancelled, who) })
+}
+
+// Ship says that a paid order is on its way. Returns NotFound; Conflict, code illegal_transition, or refund_in_progress
+// while all of it is being refunded.
+func (s *Service) Ship(ctx context.Context, in *order.ShipInput) (*contract.Body[order.Order], error) {
+	var how order.Shipment
+	if in.Body != nil {
+		how = *in.Body
+	}
+	return s.move(ctx, in.ID, func(o *row, who by) (change, error) { return o.ship(how, who) })
+}
+
+// Deliver says that a shipped order has arrived. Returns NotFound, or Conflict, code illegal_transition.
+func (s *Service) Deliver(ctx context.Context, in *contract.ByID) (*contract.Body[order.Order], error) {
+	return s.move(ctx, in.ID, func(o *row, who by) (change, error) { return o.become(order.Delivered, who) })
+}
+
+// move does what the keyed request of ctx asks of an order that its caller may see.
+func (s *Service) move(ctx context.Context, id uuid.UUID, do func(o *row, who by) (change, error)) (*contract.Body[order.Order], error) {
+	return idempotency.Once(ctx, s.deps.DB, func(tx *gorm.DB) (*contract.Body[order.Order], error) {
+		o, err := lock(tx, id, visibleTo(identity.From(ctx)))
+		if err != nil {
+			return nil, err
+		}
+		c, err := do(&o, s.caller(ctx))
+		if err != nil {
+			return nil, err
+		}
+		if err := write(tx, o, c); err != nil {
+			return nil, fmt.Errorf("move order %s: %w", id, err)
+		}
+		w, err := withLines(tx, o)
+		if err != nil {
+			return nil, err
+		}
+		return &contract.Body[order.Order]{Body: w.order()}, nil
+	})
+}

@@ -1,0 +1,95 @@
+package order
+
+import (
+	"fmt"
+
+	"souk/shared/contract"
+	"souk/shared/contract/coordinator"
+	"souk/shared/contract/order"
+	"souk/shared/contract/payment"
+	"souk/shared/fault"
+	"souk/shared/twopc"
+)
+
+// preparePay is the order's vote on being paid. A no has code order_not_payable, or busy.
+func (s *Service) preparePay(tx twopc.Tx, p order.Pay) error {
+	o, err := lock(tx.DB, p.OrderID, anyone())
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.Conflict, "order_not_payable", "there is no such order")
+	}
+	if err != nil {
+		return err
+	}
+	// Only the owner of an order can have begun to pay it.
+	c, err := o.startPaying(tx.GID, p.PaymentID, s.part(tx, o.UserID.String()))
+	if err != nil {
+		return err
+	}
+	return write(tx.DB, o, c)
+}
+
+func (s *Service) commitPay(tx twopc.Tx, p order.Pay) error {
+	_, err := s.confirm(tx, p.OrderID)
+	return err
+}
+
+func (s *Service) abortPay(tx twopc.Tx, p order.Pay) error {
+	o, err := lock(tx.DB, p.OrderID, anyone())
+	if err != nil {
+		return err
+	}
+	if !o.paying(tx.GID) {
+		return fmt.Errorf("abort payment of order %s: it is %s, not being paid by transaction %s", o.ID, o.Status, tx.GID)
+	}
+	c, err := o.stopPaying(s.decided(tx))
+	if err != nil {
+		return err
+	}
+	return write(tx.DB, o, c)
+}
+
+// prepareRefund is the order's vote on giving money back. A no has code order_not_refundable, refund_too_large,
+// refund_too_small, refund_not_full, currency_mismatch, or refund_in_progress.
+func (s *Service) prepareRefund(tx twopc.Tx, p order.Refund) error {
+	o, err := lock(tx.DB, p.OrderID, anyone())
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.Conflict, "order_not_refundable", "there is no such order")
+	}
+	if err != nil {
+		return err
+	}
+	if err := o.holdRefund(p.Amount, p.Full); err != nil {
+		return err
+	}
+	return update(tx.DB, o, o.Status)
+}
+
+func (s *Service) commitRefund(tx twopc.Tx, p order.Refund) error {
+	o, err := lock(tx.DB, p.OrderID, anyone())
+	if err != nil {
+		return err
+	}
+	c, err := o.refund(p.Amount, s.part(tx, payment.Service))
+	if err != nil {
+		return err
+	}
+	return write(tx.DB, o, c)
+}
+
+func (s *Service) abortRefund(tx twopc.Tx, p order.Refund) error {
+	o, err := lock(tx.DB, p.OrderID, anyone())
+	if err != nil {
+		return err
+	}
+	o.releaseRefund(p.Amount)
+	return update(tx.DB, o, o.Status)
+}
+
+// part is actor doing something as part of tx's transaction.
+func (s *Service) part(tx twopc.Tx, actor string) by {
+	gid := tx.GID
+	return by{Actor: actor, GID: &gid, RequestID: contract.RequestIDFrom(tx.Statement.Context), At: s.deps.Now()}
+}
+
+// decided is what follows from the coordinator's decision on tx's transaction.
+func (s *Service) decided(tx twopc.Tx) by { return s.part(tx, coordinator.Service) }

@@ -1,0 +1,161 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/contract/order"
+	"souk/shared/contract/payment"
+	"souk/shared/contract/product"
+	"souk/shared/contract/user"
+	"souk/shared/fault"
+	"souk/shared/idempotency"
+	"souk/shared/identity"
+	"souk/shared/postgres"
+	"souk/shared/telemetry"
+	"souk/shared/twopc"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+const (
+	payTimeout  = 5 * time.Second // undecided after this, the checkout aborts
+	lookTimeout = time.Second     // to read the order for an answer of 202
+)
+
+// Pay settles the checkout of the caller's order: the goods are sold, the money goes from the wallet to the shop, the
+// order is paid and the points are earned, or none of it. A repetition under the same Idempotency-Key, at the same time
+// or after a crash, is the same checkout.
+//
+// It answers 202 while the outcome is not known; that answer is not kept, so the repetition tells the outcome. Returns
+// NotFound for what is not there or is another's; Conflict, code order_not_payable, for an order that is not created or
+// is being paid under another key; the refusing branch's fault, such as Conflict, code out_of_stock or
+// insufficient_funds; and Unavailable when a service was away and nothing has happened. A refusal that is not for a
+// passing reason stays the answer to its key: pay again under a new one.
+func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput, error) {
+	return idempotency.Steps(ctx, s.deps.DB, func(r idempotency.Request) (*order.PayOutput, bool, error) {
+		o, err := findWhole(s.deps.DB.WithContext(ctx), in.ID, of(identity.From(ctx).UserID))
+		if err != nil {
+			return nil, false, err
+		}
+		paymentID := r.ID("payment")
+		if o.paidBy(paymentID) { // by an earlier repetition, whose answer was not kept
+			return answer(http.StatusOK, o), true, nil
+		}
+		// Only to spare the others a checkout that cannot succeed: who decides is preparePay.
+		if err := o.payable(paymentID); err != nil {
+			return nil, false, s.count("refused", err)
+		}
+		gid, err := s.settler.Settle(ctx, r, payTimeout, o.checkout(paymentID))
+		telemetry.Note(ctx, slog.String("order", in.ID.String()), slog.String("gid", gid.String()))
+		var pending *twopc.PendingError
+		if errors.As(err, &pending) {
+			out, err := s.unknown(ctx, in.ID, pending)
+			return out, false, s.count("unknown", err)
+		}
+		if fault.Is(err, fault.Conflict) || fault.Is(err, fault.Invalid) {
+			return nil, false, s.count("refused", err)
+		}
+		if err == nil {
+			o, err = s.settled(ctx, in.ID, gid)
+		}
+		if err != nil {
+			return nil, false, s.count("failed", err)
+		}
+		return answer(http.StatusOK, o), true, s.count("paid", nil)
+	})
+}
+
+// count counts what came of a request to pay, and gives err back.
+func (s *Service) count(outcome string, err error) error {
+	s.payments.WithLabelValues(outcome).Inc()
+	return err
+}
+
+func answer(status int, w whole) *order.PayOutput {
+	return &order.PayOutput{Status: status, Body: w.order()}
+}
+
+// checkout is what every service has to do for the order to be paid.
+func (w *whole) checkout(paymentID uuid.UUID) []twopc.Branch {
+	total := w.money(w.TotalMinor)
+	branches := []twopc.Branch{
+		{
+			Service: product.Service, Action: product.ActionSell, Key: w.ID.String(),
+			Payload: product.Lines{OrderID: w.ID, Lines: w.goods()},
+		},
+		{
+			Service: payment.Service, Action: payment.ActionCharge, Key: paymentID.String(),
+			Payload: payment.Charge{PaymentID: paymentID, OrderID: w.ID, UserID: w.UserID, Amount: total},
+		},
+		{
+			Service: order.Service, Action: order.ActionPay, Key: w.ID.String(),
+			Payload: order.Pay{OrderID: w.ID, PaymentID: paymentID},
+		},
+	}
+	if points := user.PointsFor(total); points > 0 {
+		branches = append(branches, twopc.Branch{
+			Service: user.Service, Action: user.ActionEarn, Key: w.UserID.String(),
+			Payload: user.Points{UserID: w.UserID, Points: points, Reference: "order " + w.ID.String()},
+		})
+	}
+	return branches
+}
+
+// unknown answers 202 with the order as it stands.
+func (s *Service) unknown(ctx context.Context, id uuid.UUID, pending error) (*order.PayOutput, error) {
+	// The outcome may be unknown because the request's time ran out; what is left to do is one read.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
+	defer cancel()
+	w, err := findWhole(s.deps.DB.WithContext(ctx), id, anyone())
+	if err != nil {
+		return nil, errors.Join(pending, err)
+	}
+	out := answer(http.StatusAccepted, w)
+	out.Location = location(id)
+	return out, nil
+}
+
+// settled gives the order as the transaction gid, which has committed, leaves it. The message that says so may not have
+// come to the order's own branch yet. The decision cannot change any more, so the branch's part is done here and now,
+// and who has paid an order finds it paid wherever they look; the message, when it comes, finds nothing left to do.
+func (s *Service) settled(ctx context.Context, id, gid uuid.UUID) (whole, error) {
+	w, err := findWhole(s.deps.DB.WithContext(ctx), id, anyone())
+	if err != nil || !w.paying(gid) {
+		return w, err
+	}
+	err = postgres.InTx(ctx, s.deps.DB, func(tx *gorm.DB) error {
+		if err := postgres.Lazily(tx); err != nil { // the message would do it again
+			return err
+		}
+		w.row, err = s.confirm(twopc.Tx{DB: tx, GID: gid}, id)
+		return err
+	})
+	return w, err
+}
+
+// confirm makes the order paid that the transaction of tx, which has committed, is paying. It does nothing where that is
+// done.
+func (s *Service) confirm(tx twopc.Tx, id uuid.UUID) (row, error) {
+	o, err := lock(tx.DB, id, anyone())
+	if err != nil {
+		return o, err
+	}
+	if o.PaidAt != nil && *o.PayGID == tx.GID {
+		return o, nil
+	}
+	if !o.paying(tx.GID) {
+		return o, fmt.Errorf("confirm order %s: it is %s, not being paid by transaction %s", id, o.Status, tx.GID)
+	}
+	c, err := o.finishPaying(s.decided(tx))
+	if err != nil {
+		return o, err
+	}
+	return o, write(tx.DB, o, c)
+}

@@ -1,0 +1,74 @@
+package order
+
+import (
+	"context"
+	"fmt"
+
+	"souk/shared/contract"
+	"souk/shared/contract/order"
+	"souk/shared/identity"
+)
+
+// List gives the caller's orders, or everybody's to who manages orders, newest first. Returns Malformed, code
+// invalid_page_token.
+func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body[contract.Page[order.Brief]], error) {
+	var after cursor
+	resumed, err := in.Cursor(&after)
+	if err != nil {
+		return nil, err
+	}
+	from := &after
+	if !resumed {
+		from = nil
+	}
+	limit := in.Limit()
+	// One more than is shown, to know whether there is a next page.
+	rows, err := list(s.deps.DB.WithContext(ctx), visibleTo(identity.From(ctx)), in, from, limit+1)
+	if err != nil {
+		return nil, fmt.Errorf("list orders: %w", err)
+	}
+	out := &contract.Body[contract.Page[order.Brief]]{}
+	if len(rows) > limit {
+		rows = rows[:limit]
+		last := rows[limit-1]
+		if out.Body.NextPageToken, err = contract.PageToken(cursor{At: last.CreatedAt.UTC(), ID: last.ID}); err != nil {
+			return nil, err
+		}
+	}
+	out.Body.Items = make([]order.Brief, len(rows))
+	for i := range rows {
+		out.Body.Items[i] = rows[i].brief()
+	}
+	return out, nil
+}
+
+// Get gives an order with its lines and history. Returns NotFound for what is not there or is another's.
+func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[order.Detail], error) {
+	db := s.deps.DB.WithContext(ctx)
+	w, err := findWhole(db, in.ID, visibleTo(identity.From(ctx)))
+	if err != nil {
+		return nil, err
+	}
+	changes, err := history(db, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	out := &contract.Body[order.Detail]{Body: order.Detail{Order: w.order(), History: make([]order.Change, len(changes))}}
+	for i, c := range changes {
+		out.Body.History[i] = order.Change{
+			From: c.FromStatus, To: c.ToStatus, Actor: c.Actor, GID: c.GID, RequestID: c.RequestID, Note: c.Note, At: c.At.UTC(),
+		}
+	}
+	return out, nil
+}
+
+// Lookup gives an order to another service. Returns NotFound.
+func (s *Service) Lookup(ctx context.Context, in *contract.ByID) (*contract.Body[order.Summary], error) {
+	w, err := findWhole(s.deps.DB.WithContext(ctx), in.ID, anyone())
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[order.Summary]{Body: order.Summary{
+		ID: w.ID, UserID: w.UserID, Status: string(w.Status), Total: w.money(w.TotalMinor), Lines: w.goods(),
+	}}, nil
+}

@@ -1,0 +1,49 @@
+package order
+
+import (
+	"log/slog"
+	"net/http"
+	"time"
+
+	"souk/shared/contract/order"
+	"souk/shared/twopc"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"gorm.io/gorm"
+)
+
+// Deps are what the service works with; all are required.
+type Deps struct {
+	DB      *gorm.DB
+	Mesh    *http.Client // to ask the product service and the coordinator
+	Now     func() time.Time
+	Log     *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+// Service is the order service. It is safe for concurrent use, in any number of instances on one database.
+type Service struct {
+	Participant *twopc.Participant
+
+	deps     Deps
+	settler  twopc.Client
+	payments *prometheus.CounterVec
+}
+
+// New makes the service.
+func New(deps Deps) *Service {
+	s := &Service{
+		deps: deps, settler: twopc.Client{HTTP: deps.Mesh},
+		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "order_payments_total", Help: "Requests to pay an order, by what came of them: paid, refused, unknown or failed.",
+		}, []string{"outcome"}),
+	}
+	deps.Metrics.MustRegister(s.payments)
+	s.Participant = twopc.NewParticipant(
+		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now},
+		map[string]twopc.Action{
+			order.ActionPay:    twopc.NewAction(s.preparePay, s.commitPay, s.abortPay),
+			order.ActionRefund: twopc.NewAction(s.prepareRefund, s.commitRefund, s.abortRefund),
+		})
+	return s
+}

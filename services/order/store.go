@@ -1,0 +1,154 @@
+package order
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"souk/shared/contract/order"
+	"souk/shared/fault"
+	"souk/shared/identity"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+// scope is whose orders a query may see. The zero value sees none.
+type scope struct {
+	everybody bool
+	user      uuid.UUID
+}
+
+// anyone sees every order: for other services, and inside a transaction of several.
+func anyone() scope { return scope{everybody: true} }
+
+// of sees the orders of one user.
+func of(user uuid.UUID) scope { return scope{user: user} }
+
+// visibleTo is what p may see: everything to who manages orders, their own to everybody else.
+func visibleTo(p identity.Principal) scope {
+	return scope{everybody: p.May(identity.ManageOrders), user: p.UserID}
+}
+
+// missing is the answer for an order that is not there and for one that is another's: nobody can tell them apart.
+func missing() error { return fault.New(fault.NotFound, "", "there is no such order") }
+
+const rowColumns = `id, user_id, status, currency, total_minor, refunded_minor, refunding_minor, note, carrier, tracking,
+	payment_id, pay_gid, created_at, updated_at, paid_at`
+
+// find reads an order of those in s; NotFound where there is none.
+func find(tx *gorm.DB, id uuid.UUID, s scope) (row, error) {
+	return one(tx, id, s, "")
+}
+
+// lock is find, and keeps everybody else from changing the order until tx ends.
+func lock(tx *gorm.DB, id uuid.UUID, s scope) (row, error) {
+	return one(tx, id, s, " FOR NO KEY UPDATE")
+}
+
+func one(tx *gorm.DB, id uuid.UUID, s scope, suffix string) (row, error) {
+	var o row
+	res := tx.Raw("SELECT "+rowColumns+" FROM orders WHERE id = ? AND (? OR user_id = ?)"+suffix, id, s.everybody, s.user).Scan(&o)
+	if res.Error == nil && res.RowsAffected == 0 {
+		return o, missing()
+	}
+	return o, res.Error
+}
+
+// findWhole is find with the order's lines.
+func findWhole(tx *gorm.DB, id uuid.UUID, s scope) (whole, error) {
+	o, err := find(tx, id, s)
+	if err != nil {
+		return whole{}, err
+	}
+	return withLines(tx, o)
+}
+
+func withLines(tx *gorm.DB, o row) (whole, error) {
+	w := whole{row: o}
+	err := tx.Raw(`SELECT order_id, position, product_id, sku, name, unit_minor, quantity, total_minor
+		FROM order_line WHERE order_id = ? ORDER BY position`, o.ID).Scan(&w.lines).Error
+	return w, err
+}
+
+// insert writes a new order.
+func insert(tx *gorm.DB, w whole, c change) error {
+	err := tx.Exec(`INSERT INTO orders (id, user_id, status, currency, total_minor, note, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, w.ID, w.UserID, w.Status, w.Currency, w.TotalMinor, w.Note, w.CreatedAt, w.UpdatedAt).Error
+	if err != nil {
+		return err
+	}
+	if err := tx.Table("order_line").Create(&w.lines).Error; err != nil {
+		return err
+	}
+	return remember(tx, w.ID, c)
+}
+
+// write writes a locked order and the change that made it what it is now.
+func write(tx *gorm.DB, o row, c change) error {
+	if err := update(tx, o, c.FromStatus); err != nil {
+		return err
+	}
+	return remember(tx, o.ID, c)
+}
+
+// update writes all of a locked order that can change. It was in status was.
+func update(tx *gorm.DB, o row, was order.Status) error {
+	res := tx.Exec(`UPDATE orders SET status = ?, refunded_minor = ?, refunding_minor = ?, carrier = ?, tracking = ?,
+		payment_id = ?, pay_gid = ?, updated_at = ?, paid_at = ? WHERE id = ? AND status = ?`,
+		o.Status, o.RefundedMinor, o.RefundingMinor, o.Carrier, o.Tracking,
+		o.PaymentID, o.PayGID, o.UpdatedAt, o.PaidAt, o.ID, was)
+	if res.Error == nil && res.RowsAffected != 1 {
+		return fmt.Errorf("update order %s: it is no longer %s although it was locked", o.ID, was)
+	}
+	return res.Error
+}
+
+func remember(tx *gorm.DB, id uuid.UUID, c change) error {
+	return tx.Exec(`INSERT INTO order_history (order_id, from_status, to_status, actor, gid, request_id, note, at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, id, c.FromStatus, c.ToStatus, c.Actor, c.GID, c.RequestID, c.Note, c.At).Error
+}
+
+// historyLimit bounds what is shown of an order that was, say, tried to be paid again and again.
+const historyLimit = 200
+
+// history reads the newest changes of an order, the oldest of them first.
+func history(tx *gorm.DB, id uuid.UUID) ([]change, error) {
+	var changes []change
+	err := tx.Raw(`SELECT from_status, to_status, actor, gid, request_id, note, at
+		FROM order_history WHERE order_id = ? ORDER BY id DESC LIMIT ?`, id, historyLimit).Scan(&changes).Error
+	slices.Reverse(changes)
+	return changes, err
+}
+
+// cursor is where a page of the list ended.
+type cursor struct {
+	At time.Time `json:"at"`
+	ID uuid.UUID `json:"id"`
+}
+
+// list reads the newest orders that in asks for of those in s, after the cursor if there is one, limit at most.
+func list(tx *gorm.DB, s scope, in *order.ListInput, after *cursor, limit int) ([]row, error) {
+	q := tx.Table("orders").Select(rowColumns)
+	if !s.everybody {
+		q = q.Where("user_id = ?", s.user)
+	}
+	if in.UserID != uuid.Nil {
+		q = q.Where("user_id = ?", in.UserID)
+	}
+	if in.Status != "" {
+		q = q.Where("status = ?", in.Status)
+	}
+	if !in.CreatedFrom.IsZero() {
+		q = q.Where("created_at >= ?", in.CreatedFrom)
+	}
+	if !in.CreatedBefore.IsZero() {
+		q = q.Where("created_at < ?", in.CreatedBefore)
+	}
+	if after != nil {
+		q = q.Where("(created_at, id) < (?, ?)", after.At, after.ID)
+	}
+	var rows []row
+	err := q.Order("created_at DESC, id DESC").Limit(limit).Scan(&rows).Error
+	return rows, err
+}
