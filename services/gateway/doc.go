@@ -1,0 +1,24 @@
+// Package gateway is the public edge of the shop, the only thing that faces the network outside. It owns no data and
+// knows no rule of the shop: it finds the service that a path belongs to (the table in table.go), and calls it through
+// the mesh.
+//
+// What it promises to the services behind it:
+//
+//   - Only paths of the table get through. /internal, the admin ports and everything else do not exist out here.
+//   - A path means the same to everybody: one with an encoded slash, a backslash, a dot-dot, an empty segment or a
+//     semicolon is refused, and what goes on is encoded anew.
+//   - Headers that say who is calling, from where and for how long are ours: X-User-*, X-Role*, X-Internal-*, X-Mesh-*,
+//     X-Request-Timeout-Ms, Forwarded, X-Forwarded-*, X-Real-IP and Via from outside are removed, and written afresh
+//     where a service needs them. Only a peer in TRUSTED_PROXIES, which does all this before us, is believed.
+//   - A body is at most 1 MiB, a URL 8 KiB, the headers 64 KiB; client addresses and users call at a limited rate.
+//   - A token that reaches a service was valid when it passed here. Services verify it all the same.
+//
+// And to the clients: every refusal is problem JSON, of the same shape as the services' own; an answer, or a problem, comes
+// within 10 s; a request that may have been executed is repeated only if that is harmless (GET, or an Idempotency-Key).
+//
+// A request meets, in this order: header hygiene and CORS (edge.go), then, inside the log event, size and time
+// (shared/httpapi), path, client's rate, table, login's rate, token, user's rate (gateway.go), and the proxy (proxy.go).
+// What is cheap to refuse is refused first: a signature costs as much to verify as all the rest together.
+//
+// Connections in flight are not capped yet, and WebSockets are not passed through.
+package gateway

@@ -1,0 +1,139 @@
+package gateway
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/httpapi"
+
+	"github.com/rs/cors"
+)
+
+// The headers about where a request came from.
+const (
+	forwardedFor   = "X-Forwarded-For"
+	forwardedHost  = "X-Forwarded-Host"
+	forwardedProto = "X-Forwarded-Proto"
+)
+
+// slowest is how long an answer may take to be sent. It ends a client that reads a byte now and then.
+const slowest = httpapi.MaxTime + 5*time.Second
+
+// receive is what happens to a request before anything looks at it.
+func (g *Gateway) receive(next http.Handler) http.Handler {
+	next = g.cors(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.limitConnection(w, r)
+		peer := addrOf(r.RemoteAddr)
+		client := peer
+		if g.trusted(peer) {
+			client = g.client(peer, r.Header.Values(forwardedFor))
+		} else {
+			removeClaims(r.Header)
+		}
+		r.Header.Del("Upgrade") // to a WebSocket or to HTTP/2: neither is offered here
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))
+	})
+}
+
+// limitConnection gives the client a time in which its body has to come and the answer has to go: contexts bound only
+// what we do ourselves. The server sets both times anew for the next request on the connection. A writer that is no
+// connection, as in some tests, has none.
+func (g *Gateway) limitConnection(w http.ResponseWriter, r *http.Request) {
+	c, now := http.NewResponseController(w), time.Now() // the connection knows no other clock
+	_ = c.SetWriteDeadline(now.Add(slowest))
+	// Without a body, net/http is reading already, to learn when the client leaves; a deadline would look like that.
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = c.SetReadDeadline(now.Add(g.cfg.Timeout))
+	}
+}
+
+// removeClaims removes what only we may say.
+func removeClaims(h http.Header) {
+	for name := range h {
+		switch name {
+		case "Forwarded", "X-Real-Ip", "Via", httpapi.RequestTimeout:
+			delete(h, name)
+		default:
+			if slices.ContainsFunc(ours, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+				delete(h, name)
+			}
+		}
+	}
+}
+
+// ours are the beginnings of the headers that are not for outsiders, as net/http writes them.
+//
+//nolint:gochecknoglobals // never changes
+var ours = []string{"X-Forwarded-", "X-User-", "X-Role", "X-Internal-", "X-Mesh-"}
+
+func (g *Gateway) trusted(a netip.Addr) bool {
+	return slices.ContainsFunc(g.cfg.TrustedProxies, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// client is the last address in X-Forwarded-For that is not a trusted proxy's: whatever is left of it, anybody may have
+// written. peer is where the connection comes from, a trusted proxy.
+func (g *Gateway) client(peer netip.Addr, lines []string) netip.Addr {
+	client := peer
+	for _, hop := range slices.Backward(strings.Split(strings.Join(lines, ","), ",")) {
+		a, err := netip.ParseAddr(strings.TrimSpace(hop))
+		if err != nil {
+			break // the last one that we could read is the best we know
+		}
+		if client = a.Unmap().WithZone(""); !g.trusted(client) {
+			break
+		}
+	}
+	return client
+}
+
+// addrOf is the address of a host:port; the zero Addr if it has none.
+func addrOf(hostport string) netip.Addr {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return netip.Addr{}
+	}
+	a, _ := netip.ParseAddr(host)
+	return a.Unmap().WithZone("")
+}
+
+type clientKey struct{}
+
+// clientOf is the address of the client of ctx.
+func clientOf(ctx context.Context) netip.Addr {
+	a, _ := ctx.Value(clientKey{}).(netip.Addr)
+	return a
+}
+
+// cors lets pages of the configured origins call us. Refusals too carry its headers, or a page could not read them.
+func (g *Gateway) cors(next http.Handler) http.Handler {
+	if len(g.cfg.CORSOrigins) == 0 { // the library takes an empty list for everybody
+		return next
+	}
+	origins := make([]string, len(g.cfg.CORSOrigins))
+	for i, o := range g.cfg.CORSOrigins {
+		origins[i] = string(o)
+	}
+	return cors.New(cors.Options{
+		AllowedOrigins: origins,
+		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
+		AllowedHeaders: []string{"Authorization", "Content-Type", contract.IdempotencyKey, "If-Match", "If-None-Match", contract.RequestID},
+		ExposedHeaders: []string{"ETag", "Location", contract.RequestID, "Retry-After"},
+		// Tokens travel in a header, so pages need no cookies of ours.
+		AllowCredentials:   false,
+		MaxAge:             600, // seconds
+		OptionsPassthrough: true,
+	}).Handler(next)
+}
+
+// preflight tells whether r only asks for permission, which cors has answered in the headers by now.
+func (g *Gateway) preflight(r *http.Request) bool {
+	return len(g.cfg.CORSOrigins) > 0 && r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != ""
+}

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"cmp"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/http/httputil"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/httpapi"
+	"souk/shared/identity"
+	"souk/shared/telemetry"
+
+	"github.com/google/uuid"
+)
+
+// urlLimit is the longest URL that is taken, in bytes.
+const urlLimit = 8 << 10
+
+// Deps are the gateway's surroundings. All are needed.
+type Deps struct {
+	Mesh     http.RoundTripper // calls services by name
+	Verifier *identity.Verifier
+	Log      *slog.Logger
+	Now      func() time.Time
+	Version  string // of the shop, in its document
+}
+
+// Gateway is the edge. It may be used concurrently.
+type Gateway struct {
+	cfg      Config
+	deps     Deps
+	clients  *limiter[netip.Prefix]
+	logins   *limiter[netip.Prefix]
+	users    *limiter[uuid.UUID]
+	proxy    *httputil.ReverseProxy
+	document *document
+	pages    map[string]http.Handler // our own, by path
+}
+
+// New makes a gateway. It panics without one of its Deps.
+func New(cfg Config, deps Deps) *Gateway {
+	if deps.Mesh == nil || deps.Verifier == nil || deps.Log == nil || deps.Now == nil {
+		panic("gateway: New needs all Deps")
+	}
+	cfg.Timeout = cmp.Or(min(cfg.Timeout, httpapi.MaxTime), httpapi.MaxTime)
+	g := &Gateway{
+		cfg: cfg, deps: deps,
+		clients:  newLimiter[netip.Prefix](cfg.RateClient, time.Second),
+		logins:   newLimiter[netip.Prefix](cfg.RateLogin, time.Minute),
+		users:    newLimiter[uuid.UUID](cfg.RateUser, time.Second),
+		document: newDocument(deps),
+	}
+	g.proxy = g.newProxy()
+	g.pages = g.ownPages()
+	return g
+}
+
+// Mount puts the gateway on s, which has no operations.
+func (g *Gateway) Mount(s *httpapi.Server) {
+	s.Around(g.receive)
+	s.Fallback(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := g.serve(w, r); err != nil {
+			httpapi.Problem(w, r, err)
+		}
+	}))
+}
+
+// serve answers r, or says why it is refused.
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	client := network(clientOf(ctx))
+	telemetry.Note(ctx, slog.String("client", clientOf(ctx).String()))
+	if err := refuseCrooked(r); err != nil {
+		return err
+	}
+	if err := limit(w, r, "client", g.clients.take(client, g.deps.Now())); err != nil {
+		return err
+	}
+	if page, ok := g.pages[r.URL.Path]; ok {
+		httpapi.NameRoute(ctx, r.URL.Path)
+		return servePage(page, w, r)
+	}
+	to, ok := find(r.URL.Path)
+	if !ok {
+		return fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")
+	}
+	httpapi.NameRoute(ctx, to.path)
+	if g.preflight(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if r.Method == http.MethodPost && r.URL.Path == loginPath {
+		if err := limit(w, r, "login", g.logins.take(client, g.deps.Now())); err != nil {
+			return err
+		}
+	}
+	user, err := g.identify(r, to)
+	if err != nil {
+		return err
+	}
+	if user != uuid.Nil {
+		telemetry.Note(ctx, slog.String("actor", user.String()))
+		if err := limit(w, r, "user", g.users.take(user, g.deps.Now())); err != nil {
+			return err
+		}
+	}
+	g.forward(w, r, to)
+	return nil
+}
+
+// refuseCrooked refuses URLs that the gateway and a service behind it could read differently, which is how paths that are
+// not in the table are smuggled through one that is.
+func refuseCrooked(r *http.Request) error {
+	if len(r.RequestURI) > urlLimit {
+		return fault.New(fault.LongURL, "", "the URL is longer than %d bytes", urlLimit)
+	}
+	raw, path := strings.ToLower(r.URL.EscapedPath()), r.URL.Path
+	crooked := strings.Contains(raw, "%2f") ||
+		strings.ContainsAny(path, `\;%`) || // a % that is left after decoding is one encoded twice
+		strings.Contains(path, "//") || strings.Contains(path, "..") ||
+		strings.IndexFunc(path, func(c rune) bool { return c < ' ' || c == 0x7f }) >= 0
+	if crooked {
+		return fault.New(fault.Malformed, "invalid_path", `a path has no "..", "//", "\", ";" or encoded "/" in it`)
+	}
+	return nil
+}
+
+// limit refuses a request that has to wait.
+func limit(w http.ResponseWriter, r *http.Request, what string, wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
+	telemetry.Note(r.Context(), slog.String("limit", what))
+	seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
+	w.Header().Set("Retry-After", seconds)
+	return fault.New(fault.Exhausted, "rate_limited", "too many requests; come back in %s s", seconds)
+}
+
+// identify is the user whose token r carries; uuid.Nil if it carries none. A token that is not valid is an error, or is
+// removed: see openness.
+func (g *Gateway) identify(r *http.Request, to route) (uuid.UUID, error) {
+	sent := r.Header.Values("Authorization")
+	if len(sent) == 0 {
+		return uuid.Nil, nil
+	}
+	token, ok := strings.CutPrefix(sent[0], "Bearer ")
+	if !ok || len(sent) > 1 { // two tokens could be read differently by two readers
+		token = ""
+	}
+	p, err := g.deps.Verifier.Verify(token)
+	if err == nil {
+		return p.UserID, nil
+	}
+	if to.open.to(r.Method) {
+		r.Header.Del("Authorization")
+		return uuid.Nil, nil
+	}
+	return uuid.Nil, err
+}
