@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -112,8 +113,13 @@ func TestNoInstances(t *testing.T) {
 		t.Errorf("got %+v", err)
 	}
 	for _, url := range []string{"https://product/", "http://product:80/", "http:///x"} {
-		req, _ := http.NewRequest("GET", url, nil)
-		if _, err := m.RoundTrip(req); err == nil || err.(*Error).Kind != KindRequest {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+		resp, err := m.RoundTrip(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		var e *Error
+		if !errors.As(err, &e) || e.Kind != KindRequest {
 			t.Errorf("%s: got %v", url, err)
 		}
 	}

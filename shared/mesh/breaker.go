@@ -43,7 +43,7 @@ func newBreaker(cfg Config, class Class, report func(change), observe func(chang
 			ended := n.TotalSuccesses + n.TotalFailures
 			return ended >= cfg.BreakerCalls && float64(n.TotalFailures) >= ratio*float64(ended)
 		},
-		IsExcluded: func(err error) bool { return err == errExcluded },
+		IsExcluded: func(err error) bool { return errors.Is(err, errExcluded) },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
 			observe(change{from, to})
 			select {

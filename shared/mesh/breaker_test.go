@@ -19,14 +19,14 @@ func TestBreaker_opensAndRecovers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var healthy atomic.Bool
 		var seen atomic.Int64
-		instance := func(r *http.Request) (*http.Response, error) {
+		one := func(r *http.Request) answer {
 			seen.Add(1)
 			if healthy.Load() {
 				return after(5*time.Millisecond, 200)(r)
 			}
 			return reply(500)(r)
 		}
-		m, _ := newFakeMesh(Config{}, fakes{"a": instance, "b": instance}, "a", "b")
+		m, _ := newFakeMesh(Config{}, fakes{"a": one, "b": one}, "a", "b")
 		for range 100 {
 			_, _ = get(m)
 		}
@@ -59,8 +59,8 @@ func TestBreaker_hungProbeEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var mode atomic.Int64
-		m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) (*http.Response, error) {
-			return []func(*http.Request) (*http.Response, error){reply(500), hang, reply(200)}[mode.Load()](r)
+		m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) answer {
+			return []instance{reply(500), hang, reply(200)}[mode.Load()](r)
 		}}, "a")
 		for range 20 {
 			_, _ = get(m)
@@ -68,7 +68,7 @@ func TestBreaker_hungProbeEnds(t *testing.T) {
 		pass(5*time.Second + 1)
 		mode.Store(1)
 		for range 3 {
-			go get(m)
+			go func() { _, _ = get(m) }()
 		}
 		synctest.Wait()
 		if _, err := get(m); err == nil || err.Kind != KindOpen {
@@ -87,7 +87,7 @@ func TestBreaker_hungProbeEnds(t *testing.T) {
 // Four in ten failing is not enough, and answers that are the caller's fault are not failures.
 func TestBreaker_staysClosed(t *testing.T) {
 	t.Parallel()
-	for name, instance := range map[string]func(i int64) int{
+	for name, code := range map[string]func(i int64) int{
 		"40 % failures": func(i int64) int { return map[bool]int{true: 500, false: 200}[i%10 >= 6] },
 		"404":           func(int64) int { return 404 },
 		"429":           func(int64) int { return 429 },
@@ -98,8 +98,8 @@ func TestBreaker_staysClosed(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var n atomic.Int64
 				n.Store(-1)
-				m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) (*http.Response, error) {
-					return reply(instance(n.Add(1)))(r)
+				m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) answer {
+					return reply(code(n.Add(1)))(r)
 				}}, "a")
 				if name == "19 failures" { // successes first, so that 19 failures are a minority
 					for range 30 {
@@ -124,7 +124,7 @@ func TestBreaker_criticalIsPatient(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var n atomic.Int64
-		m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) (*http.Response, error) {
+		m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) answer {
 			return reply(map[bool]int{true: 200, false: 500}[n.Add(1)%4 == 0])(r)
 		}}, "a")
 		ctx := WithClass(context.Background(), ClassCritical)
@@ -149,7 +149,7 @@ func TestBreaker_criticalIsPatient(t *testing.T) {
 func TestBreaker_panicEndsTheCall(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m, _ := newFakeMesh(Config{}, fakes{"a": func(*http.Request) (*http.Response, error) { panic("a bug") }}, "a")
+		m, _ := newFakeMesh(Config{}, fakes{"a": func(*http.Request) answer { panic("a bug") }}, "a")
 		for range 10 {
 			func() {
 				defer func() { _ = recover() }()

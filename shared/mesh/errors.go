@@ -8,6 +8,7 @@ import (
 // ErrorKind says how a call failed. The list is only ever added to.
 type ErrorKind string
 
+// The kinds of error, and whether anything was sent.
 const (
 	KindRequest     ErrorKind = "request"      // the request itself cannot be sent, or its body failed to read
 	KindCanceled    ErrorKind = "canceled"     // the caller gave up

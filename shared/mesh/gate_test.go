@@ -34,7 +34,7 @@ func TestGate_whatEjects(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		name  string
-		bad   func(*http.Request) (*http.Response, error)
+		bad   instance
 		eject bool
 	}{
 		{"refused", nil, true},
@@ -154,7 +154,7 @@ func TestGate_probesAndReturns(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var healthy atomic.Bool
 				var probes atomic.Int64
-				f := fakes{"good": after(5*time.Millisecond, 200), "bad": func(r *http.Request) (*http.Response, error) {
+				f := fakes{"good": after(5*time.Millisecond, 200), "bad": func(r *http.Request) answer {
 					probes.Add(1)
 					if healthy.Load() {
 						return after(5*time.Millisecond, 200)(r)

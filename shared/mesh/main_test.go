@@ -74,15 +74,24 @@ func status(code int) http.HandlerFunc {
 
 // fakes are instances without a network, for tests in a synctest bubble: a function per address, which sees the request
 // after a connection was had. An address without a function refuses the connection.
-type fakes map[string]func(*http.Request) (*http.Response, error)
+type fakes map[string]instance
+
+type instance func(*http.Request) answer
+
+// answer is a response without a body, or an error.
+type answer struct {
+	status int
+	header http.Header
+	err    error
+}
 
 func (f fakes) wrap(http.RoundTripper) http.RoundTripper { return f }
 
 func (f fakes) RoundTrip(req *http.Request) (*http.Response, error) {
 	trace := httptrace.ContextClientTrace(req.Context())
 	trace.GetConn(req.URL.Host)
-	instance := f[req.URL.Host]
-	if instance == nil {
+	ask := f[req.URL.Host]
+	if ask == nil {
 		if req.Body != nil {
 			_ = req.Body.Close()
 		}
@@ -93,7 +102,11 @@ func (f fakes) RoundTrip(req *http.Request) (*http.Response, error) {
 		_, _ = io.Copy(io.Discard, req.Body)
 		_ = req.Body.Close()
 	}
-	return instance(req)
+	a := ask(req)
+	if a.err != nil {
+		return nil, a.err
+	}
+	return &http.Response{StatusCode: a.status, Header: a.header, Body: http.NoBody}, nil
 }
 
 func newFakeMesh(cfg Config, f fakes, addrs ...string) (*Mesh, *names) {
@@ -103,36 +116,36 @@ func newFakeMesh(cfg Config, f fakes, addrs ...string) (*Mesh, *names) {
 	return New(cfg, Deps{Resolver: n, Wrap: f.wrap}), n
 }
 
-func reply(code int, header ...string) func(*http.Request) (*http.Response, error) {
+func reply(code int, header ...string) instance {
 	return after(0, code, header...)
 }
 
 // after answers when d has passed, unless the request ends first.
-func after(d time.Duration, code int, header ...string) func(*http.Request) (*http.Response, error) {
-	return func(req *http.Request) (*http.Response, error) {
+func after(d time.Duration, code int, header ...string) instance {
+	return func(req *http.Request) answer {
 		if d > 0 && !wait(req.Context(), d) {
-			return nil, context.Cause(req.Context())
+			return answer{err: context.Cause(req.Context())}
 		}
-		resp := &http.Response{StatusCode: code, Header: http.Header{}, Body: http.NoBody}
+		a := answer{status: code, header: http.Header{}}
 		for i := 0; i+1 < len(header); i += 2 {
-			resp.Header.Set(header[i], header[i+1])
+			a.header.Set(header[i], header[i+1])
 		}
-		return resp, nil
+		return a
 	}
 }
 
-func hang(req *http.Request) (*http.Response, error) {
+func hang(req *http.Request) answer {
 	<-req.Context().Done()
-	return nil, context.Cause(req.Context())
+	return answer{err: context.Cause(req.Context())}
 }
 
-func reset(*http.Request) (*http.Response, error) {
-	return nil, &net.OpError{Op: "read", Err: syscall.ECONNRESET}
+func reset(*http.Request) answer {
+	return answer{err: &net.OpError{Op: "read", Err: syscall.ECONNRESET}}
 }
 
 // counted counts the requests that reach an instance.
-func counted(n *atomic.Int64, next func(*http.Request) (*http.Response, error)) func(*http.Request) (*http.Response, error) {
-	return func(req *http.Request) (*http.Response, error) {
+func counted(n *atomic.Int64, next instance) instance {
+	return func(req *http.Request) answer {
 		n.Add(1)
 		return next(req)
 	}

@@ -160,7 +160,7 @@ func TestStreamingBody(t *testing.T) {
 	kill(dead)
 	call := func(m *Mesh, body io.Reader, length int64) (int, *source, error) {
 		src := &source{Reader: body}
-		req, _ := http.NewRequestWithContext(t.Context(), "PUT", "http://product/v1/x", nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://product/v1/x", nil)
 		req.Body, req.ContentLength = src, length
 		req = req.WithContext(WithIdempotent(req.Context()))
 		resp, err := m.RoundTrip(req)
@@ -240,7 +240,7 @@ func TestInvalidRequest(t *testing.T) {
 func TestResponseBody(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(200)
+		w.WriteHeader(http.StatusOK)
 		for range 100 {
 			_, _ = io.WriteString(w, "drip ")
 			_ = http.NewResponseController(w).Flush()
@@ -253,8 +253,8 @@ func TestResponseBody(t *testing.T) {
 	})
 	m, _ := newMesh(t, Config{ReadTimeout: 100 * time.Millisecond}, s)
 	client := m.Client()
-	open := func(ctx context.Context) *http.Response {
-		req, _ := http.NewRequestWithContext(ctx, "GET", "http://product/drip", nil)
+	open := func(ctx context.Context, client *http.Client) *http.Response {
+		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://product/drip", nil)
 		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
@@ -262,7 +262,7 @@ func TestResponseBody(t *testing.T) {
 		return resp
 	}
 
-	resp := open(t.Context())
+	resp := open(t.Context(), client)
 	if got := m.inflight(); got != 1 {
 		t.Errorf("in flight with an open body: %d, want 1", got)
 	}
@@ -275,21 +275,19 @@ func TestResponseBody(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 	defer cancel()
-	resp = open(ctx)
+	resp = open(ctx, client)
 	if _, err = io.ReadAll(resp.Body); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("past the deadline: got %v", err)
 	}
 	_ = resp.Body.Close()
 	short, _ := newMesh(t, Config{CallTimeout: 150 * time.Millisecond}, s)
-	if resp, err = short.Client().Get("http://product/drip"); err != nil {
-		t.Fatal(err)
-	}
+	resp = open(t.Context(), short.Client())
 	if _, err = io.ReadAll(resp.Body); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("past the mesh's own deadline: got %v", err)
 	}
 	_ = resp.Body.Close()
 
-	resp = open(t.Context())
+	resp = open(t.Context(), client)
 	_ = resp.Body.Close() // unread
 	if got := m.inflight(); got != 0 {
 		t.Errorf("in flight at the end: %d, want 0", got)
@@ -301,7 +299,8 @@ func TestRedirectIsAnAnswer(t *testing.T) {
 	m, _ := newMesh(t, Config{}, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "http://elsewhere/", http.StatusFound)
 	}))
-	resp, err := m.Client().Get("http://product/x")
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://product/x", nil)
+	resp, err := m.Client().Do(req)
 	if err != nil || resp.StatusCode != http.StatusFound {
 		t.Fatalf("got %v, %v", resp, err)
 	}
@@ -320,7 +319,7 @@ func TestUnderReverseProxy(t *testing.T) {
 			if err != nil {
 				return
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			_, _ = rw.WriteString("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
 			_ = rw.Flush()
 			_, _ = io.Copy(conn, rw)
@@ -339,7 +338,8 @@ func TestUnderReverseProxy(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 	for _, body := range []io.Reader{strings.NewReader("short"), io.MultiReader(bytes.NewReader(make([]byte, 200<<10)))} {
-		resp, err := client.Post(proxy.URL+"/echo", "text/plain", body)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, proxy.URL+"/echo", body)
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -350,7 +350,7 @@ func TestUnderReverseProxy(t *testing.T) {
 		}
 	}
 
-	conn, err := net.Dial("tcp", proxy.Listener.Addr().String())
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", proxy.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,6 +360,7 @@ func TestUnderReverseProxy(t *testing.T) {
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("upgrade: got %v, %v", resp, err)
 	}
+	defer func() { _ = resp.Body.Close() }()
 	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); {
 		_, _ = io.WriteString(conn, "ping\n")
 		if line, err := in.ReadString('\n'); line != "ping\n" {
@@ -373,8 +374,9 @@ func TestUnderReverseProxy(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
-	req, _ := http.NewRequestWithContext(ctx, "GET", proxy.URL+"/wait", nil)
-	if _, err := client.Do(req); err == nil {
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, proxy.URL+"/wait", nil)
+	if resp, err = client.Do(req); err == nil {
+		_ = resp.Body.Close()
 		t.Error("want an error")
 	}
 	select {
@@ -402,7 +404,7 @@ func BenchmarkRoundTrip(b *testing.B) {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				req, _ := http.NewRequest("GET", bb.url+"/x", nil)
+				req, _ := http.NewRequestWithContext(b.Context(), http.MethodGet, bb.url+"/x", nil)
 				resp, err := bb.rt.RoundTrip(req)
 				if err != nil {
 					b.Fatal(err)
@@ -415,15 +417,16 @@ func BenchmarkRoundTrip(b *testing.B) {
 
 // What the mesh itself costs, without a network.
 func BenchmarkOverhead(b *testing.B) {
-	resp := &http.Response{StatusCode: 200, Body: http.NoBody, Header: http.Header{}}
-	ok := func(*http.Request) (*http.Response, error) { r := *resp; return &r, nil }
+	ok := func(*http.Request) answer { return answer{status: http.StatusOK} }
 	m, _ := newFakeMesh(Config{}, fakes{"a": ok, "b": ok, "c": ok}, "a", "b", "c")
-	req, _ := http.NewRequest("GET", "http://product/x", nil)
+	req, _ := http.NewRequestWithContext(b.Context(), http.MethodGet, "http://product/x", nil)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := m.RoundTrip(req); err != nil {
+		resp, err := m.RoundTrip(req)
+		if err != nil {
 			b.Fatal(err)
 		}
+		_ = resp.Body.Close()
 	}
 }
 

@@ -9,11 +9,12 @@ import (
 // Class groups the calls that share a breaker and a time limit.
 type Class int
 
+// The classes. A call that names none is a read or a write by its method.
 const (
-	byMethod      Class = iota // the zero value: Read for GET, HEAD and OPTIONS, else Write
-	ClassRead                  // changes nothing; 1 s per try
-	ClassWrite                 // 3 s per try
-	ClassCritical              // must get through if at all possible, like the end of a two-phase commit; 5 s per try
+	byMethod      Class = iota
+	ClassRead           // changes nothing; 1 s per try
+	ClassWrite          // 3 s per try
+	ClassCritical       // must get through if at all possible, like the end of a two-phase commit; 5 s per try
 )
 
 // String is the class's name in metrics.

@@ -60,7 +60,7 @@ const (
 
 // rulings is the whole policy: what an ending means to the instance gate, to the service breaker and to the retry, its
 // name in metrics, and the error it becomes when there is no response.
-var rulings = [...]struct {
+var rulings = [...]struct { //nolint:gochecknoglobals // a table that never changes
 	instance, service verdict
 	repeat            repeat
 	result            string

@@ -38,9 +38,9 @@ func TestRetry_table(t *testing.T) {
 	}
 	tests := []struct {
 		name  string
-		first func(*http.Request) (*http.Response, error) // nil refuses the connection
-		again []string                                    // the kinds of request that are tried again
-		want  int                                         // what the others get: a status, or 0 for an error
+		first instance // nil refuses the connection
+		again []string // the kinds of request that are tried again
+		want  int      // what the others get: a status, or 0 for an error
 		kind  ErrorKind
 	}{
 		{"refused", nil, all, 0, ""},
@@ -126,7 +126,7 @@ func TestRetry_budget(t *testing.T) {
 		defer tick.Stop()
 		for range rps * seconds {
 			<-tick.C
-			go get(m)
+			go func() { _, _ = get(m) }()
 		}
 		synctest.Wait()
 		pass(time.Second)
@@ -203,12 +203,12 @@ func TestHeaders(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var seen []*http.Request
-		f := fakes{"a": func(r *http.Request) (*http.Response, error) {
+		f := fakes{"a": func(r *http.Request) answer {
 			seen = append(seen, r)
 			return reply(503)(r)
 		}}
 		m, _ := newFakeMesh(Config{}, f, "a")
-		req, _ := http.NewRequest("GET", "http://product/v1/things?q=1", nil)
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://product/v1/things?q=1", nil)
 		resp, err := m.Client().Do(req)
 		if err != nil {
 			t.Fatal(err)

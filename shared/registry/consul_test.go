@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"souk/shared/testkit"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-
-	"souk/shared/testkit"
 )
 
 // soon is how long these tests wait for a real agent, which checks every 2 s, on a busy machine.
@@ -121,7 +121,7 @@ func awaitIDs(t *testing.T, r *Registry, service string, want ...string) {
 }
 
 // unique keeps tests that share an agent apart.
-func unique(t *testing.T) string {
+func unique() string {
 	return "t" + strconv.FormatInt(time.Now().UnixNano(), 36)
 }
 
@@ -129,7 +129,7 @@ func unique(t *testing.T) string {
 func TestRegistry_seesInstancesComeAndGo(t *testing.T) {
 	t.Parallel()
 	addr := testkit.Consul(t)
-	r, service := newRegistry(t, addr), unique(t)
+	r, service := newRegistry(t, addr), unique()
 	a, b := newInstance(t, service, 1001), newInstance(t, service, 1002)
 	if got := ids(t, r, service); len(got) != 0 {
 		t.Fatalf("before anybody registered: got %v", got)
@@ -172,7 +172,7 @@ func TestRegistry_seesInstancesComeAndGo(t *testing.T) {
 // Somebody or something removed us: we come back by ourselves.
 func TestKeep_registersAgainAfterDeregistration(t *testing.T) {
 	t.Parallel()
-	r, service := newRegistry(t, testkit.Consul(t)), unique(t)
+	r, service := newRegistry(t, testkit.Consul(t)), unique()
 	in := newInstance(t, service, 1001)
 	keep(t, r, in.Registration)
 	waitPassing(t, r, in.Registration)
@@ -188,7 +188,7 @@ func TestKeep_registersAgainAfterDeregistration(t *testing.T) {
 // A process that died in maintenance, between the two steps of Deregister, is listed again when it restarts.
 func TestKeep_liftsMaintenanceOfAnEarlierLife(t *testing.T) {
 	t.Parallel()
-	r, service := newRegistry(t, testkit.Consul(t)), unique(t)
+	r, service := newRegistry(t, testkit.Consul(t)), unique()
 	in := newInstance(t, service, 1001)
 	end := keep(t, r, in.Registration)
 	waitPassing(t, r, in.Registration)
@@ -207,7 +207,7 @@ func TestRegistry_survivesConsulRestart(t *testing.T) {
 	if err != nil {
 		t.Fatalf("no Consul for this test: %v", err)
 	}
-	r, service := newRegistry(t, agent.Addr), unique(t)
+	r, service := newRegistry(t, agent.Addr), unique()
 	in := newInstance(t, service, 1001)
 	keep(t, r, in.Registration)
 	waitPassing(t, r, in.Registration)

@@ -79,14 +79,15 @@ func New(cfg Config, deps Deps) (*Registry, error) {
 	if r.metrics, err = newMetrics(r, deps.Metrics); err != nil {
 		return nil, err
 	}
-	r.watching, r.stop = context.WithCancel(context.Background())
+	// The watches belong to the process, not to whoever asked first.
+	r.watching, r.stop = context.WithCancel(context.Background()) //nolint:forbidigo // ends at Close
 	return r, nil
 }
 
 // Close ends the watches and waits for them. Keep is ended by its own context, not by Close.
 func (r *Registry) Close() {
+	r.mu.Lock() // so that nobody is between asking whether we have ended and starting a watch
 	r.stop()
-	r.mu.Lock() // nobody is between checking for the end and starting a watch
 	r.mu.Unlock()
 	r.loops.Wait()
 	r.transport.CloseIdleConnections()

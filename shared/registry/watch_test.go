@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -105,28 +106,25 @@ func (p pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	}
 }
 
-// withAgent runs test in a bubble with a registry on an agent that knows of ids.
-func withAgent(t *testing.T, test func(t *testing.T, r *Registry, a *agent), known ...string) {
+// withAgent makes a registry on an agent that knows of some instances. It is for use in a bubble.
+func withAgent(t *testing.T, known ...string) (*Registry, *agent) {
 	t.Helper()
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		a := &agent{index: 100, ids: known, changed: make(chan struct{})}
-		listener := pipes{make(chan net.Conn), make(chan struct{})}
-		srv := &http.Server{Handler: a}
-		served := make(chan struct{})
-		go func() { defer close(served); _ = srv.Serve(listener) }()
-		r, err := New(Config{Addr: "consul:8500"}, Deps{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.transport.DialContext = listener.dial
-		defer func() {
-			r.Close()
-			_ = srv.Close()
-			<-served
-		}()
-		test(t, r, a)
+	a := &agent{index: 100, ids: known, changed: make(chan struct{})}
+	listener := pipes{make(chan net.Conn), make(chan struct{})}
+	srv := &http.Server{Handler: a}
+	served := make(chan struct{})
+	go func() { defer close(served); _ = srv.Serve(listener) }()
+	r, err := New(Config{Addr: "consul:8500"}, Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.transport.DialContext = listener.dial
+	t.Cleanup(func() {
+		r.Close()
+		_ = srv.Close()
+		<-served
 	})
+	return r, a
 }
 
 func want(t *testing.T, r *Registry, when string, want ...string) {
@@ -145,7 +143,9 @@ func want(t *testing.T, r *Registry, when string, want ...string) {
 func pass(d time.Duration) { <-time.After(d) }
 
 func TestInstances_oneWatchHoweverManyAsk(t *testing.T) {
-	withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, a := withAgent(t, "a")
 		var all sync.WaitGroup
 		for range 100 {
 			all.Go(func() {
@@ -159,11 +159,13 @@ func TestInstances_oneWatchHoweverManyAsk(t *testing.T) {
 		if a.asked != 1 {
 			t.Errorf("got %d look-ups, want 1", a.asked)
 		}
-	}, "a")
+	})
 }
 
 func TestInstances_sameSliceUntilSomethingChanges(t *testing.T) {
-	withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, a := withAgent(t, "a")
 		first, _ := r.Instances(t.Context(), "product")
 		a.set(func(*agent) {}) // a new index, the same instances
 		pass(time.Second)
@@ -171,12 +173,14 @@ func TestInstances_sameSliceUntilSomethingChanges(t *testing.T) {
 		if &first[0] != &second[0] {
 			t.Error("got another slice")
 		}
-	}, "a")
+	})
 }
 
 // One of several leaves: at once. The last one leaves: doubted for 30 s.
 func TestWatch_doubtsSuddenEmptiness(t *testing.T) {
-	withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, a := withAgent(t, "a", "b")
 		want(t, r, "at first", "a", "b")
 		a.set(func(a *agent) { a.ids = []string{"b"} })
 		pass(minGap)
@@ -189,11 +193,13 @@ func TestWatch_doubtsSuddenEmptiness(t *testing.T) {
 		a.set(func(a *agent) { a.ids = []string{"c"} })
 		pass(minGap)
 		want(t, r, "one came", "c")
-	}, "a", "b")
+	})
 }
 
 func TestWatch_emptinessThatPassesIsForgotten(t *testing.T) {
-	withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, a := withAgent(t, "a")
 		want(t, r, "at first", "a")
 		for range 3 {
 			a.set(func(a *agent) { a.ids = nil })
@@ -202,17 +208,20 @@ func TestWatch_emptinessThatPassesIsForgotten(t *testing.T) {
 			a.set(func(a *agent) { a.ids = []string{"a"} })
 			pass(time.Second)
 		}
-	}, "a")
+	})
 }
 
 // Errors never take away what is known, and the watch takes up again when they end.
 func TestWatch_keepsTheLastGoodSetForEver(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(*agent, bool){
 		"errors": func(a *agent, on bool) { a.down = on },
 		"hangs":  func(a *agent, on bool) { a.hangs = on },
 	} {
 		t.Run(name, func(t *testing.T) {
-			withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, a := withAgent(t, "a")
 				want(t, r, "at first", "a")
 				w := r.watches["product"]
 				if got := w.staleness(time.Now()); got != 0 {
@@ -227,14 +236,16 @@ func TestWatch_keepsTheLastGoodSetForEver(t *testing.T) {
 				a.set(func(a *agent) { fault(a, false); a.ids = []string{"b"} })
 				pass(80 * time.Second)
 				want(t, r, "when it answers again", "b")
-			}, "a")
+			})
 		})
 	}
 }
 
 // Consul lost its data and counts from the start. Waiting for the old index would sleep through the change.
 func TestWatch_indexThatGoesBackwards(t *testing.T) {
-	withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, a := withAgent(t, "a")
 		want(t, r, "at first", "a")
 		a.set(func(a *agent) { a.down = true })
 		pass(10 * time.Second)
@@ -243,7 +254,7 @@ func TestWatch_indexThatGoesBackwards(t *testing.T) {
 		a.set(func(a *agent) { a.ids = []string{"b"} })
 		pass(time.Second)
 		want(t, r, "after the loss", "b")
-	}, "a")
+	})
 	if got := nextIndex(100, 7); got != 0 {
 		t.Errorf("nextIndex(100, 7): got %d, want 0", got)
 	}
@@ -253,7 +264,9 @@ func TestWatch_indexThatGoesBackwards(t *testing.T) {
 }
 
 func TestInstances_firstCallsWaitTwoSeconds(t *testing.T) {
-	withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, a := withAgent(t)
 		a.set(func(a *agent) { a.hangs = true })
 		began := time.Now()
 		if _, err := r.Instances(t.Context(), "product"); err == nil {
@@ -268,14 +281,16 @@ func TestInstances_firstCallsWaitTwoSeconds(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.Instances(ctx, "order"); err != context.DeadlineExceeded {
+		if _, err := r.Instances(ctx, "order"); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a shorter deadline: got %v", err)
 		}
 	})
 }
 
 func TestInstances_limits(t *testing.T) {
-	withAgent(t, func(t *testing.T, r *Registry, a *agent) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := withAgent(t, "a")
 		for i := range maxWatches {
 			if _, err := r.Instances(t.Context(), fmt.Sprint("svc", i)); err != nil {
 				t.Fatal(err)
@@ -288,10 +303,10 @@ func TestInstances_limits(t *testing.T) {
 			t.Error("no name: want an error")
 		}
 		r.Close()
-		if _, err := r.Instances(t.Context(), "another"); err != ErrClosed {
+		if _, err := r.Instances(t.Context(), "another"); !errors.Is(err, ErrClosed) {
 			t.Errorf("after Close: got %v, want ErrClosed", err)
 		}
-	}, "a")
+	})
 }
 
 func TestBackoff_isBoundedAndSpread(t *testing.T) {
