@@ -33,6 +33,7 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"gorm.io/gorm"
 )
 
@@ -158,7 +159,10 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	if err != nil {
 		return nil, err
 	}
-	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now})
+	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{
+		Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now,
+		Wrap: func(rt http.RoundTripper) http.RoundTripper { return otelhttp.NewTransport(rt) },
+	})
 	a.Mesh = a.mesh.Client()
 	// The loops outlive the signal: a request that is being finished may need them.
 	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
@@ -192,7 +196,8 @@ func (a *App) Env(cfg any) error {
 func (a *App) Database(ctx context.Context, sets ...struct {
 	Name string
 	FS   fs.FS
-}) (*gorm.DB, error) {
+},
+) (*gorm.DB, error) {
 	if a.Config.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set")
 	}
@@ -359,4 +364,3 @@ func portOf(a net.Addr) (int, error) {
 	}
 	return t.Port, nil
 }
-

@@ -13,6 +13,7 @@ import (
 
 	"souk/shared/contract"
 	"souk/shared/contract/coordinator"
+	"souk/shared/crash"
 	"souk/shared/fault"
 	"souk/shared/httpapi"
 	"souk/shared/postgres"
@@ -125,7 +126,15 @@ func (p *Participant) Prepare(ctx context.Context, m Prepare) (BranchState, erro
 	})
 	var no *refusal
 	if !errors.As(err, &no) {
-		return state, err
+		if err == nil {
+			crash.At(crash.AfterVote)
+			return state, nil
+		}
+		if postgres.Busy(err) {
+			// On the wire a conflict is a recorded no. This one is not recorded: the next try may be a yes.
+			return "", fault.New(fault.Unavailable, "busy", "others are changing the same thing; try again").Because(err)
+		}
+		return "", err
 	}
 	if no.recorded {
 		return Aborted, no.reason
@@ -218,6 +227,7 @@ func repeated(tx *gorm.DB, m Prepare) (BranchState, error) {
 // Finish carries out a decision. A repetition changes nothing and gets the same answer. A decision that contradicts what
 // is known is Refused, recorded and alarmed.
 func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, error) {
+	crash.At(crash.BeforeFinish)
 	var state BranchState
 	err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
 		// Not forced: a branch that forgets this in a crash is prepared again, and asks.

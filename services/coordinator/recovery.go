@@ -1,0 +1,184 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"souk/shared/contract"
+	"souk/shared/contract/coordinator"
+	"souk/shared/fault"
+	"souk/shared/mesh"
+	"souk/shared/twopc"
+
+	"github.com/google/uuid"
+)
+
+// Recovery finds decided transactions that nobody is carrying out, takes them under a lease, and tells their branches
+// again, for ever. It does not matter who decided them.
+const (
+	recoverEvery   = 500 * time.Millisecond
+	recoverAtOnce  = 100
+	firstPause     = 100 * time.Millisecond // between two drives of one transaction; doubled each time, with full jitter
+	longestPause   = 5 * time.Second
+	doublings      = 6 // 100 ms · 2⁶ is past the longest pause
+	statisticsTime = time.Second
+)
+
+// Run recovers until ctx ends, and then waits for the transactions that are under way here.
+func (s *Service) Run(ctx context.Context) error {
+	defer s.flying.Wait()
+	tick := time.NewTicker(recoverEvery)
+	defer tick.Stop()
+	for {
+		if err := s.Recover(ctx); err != nil && ctx.Err() == nil {
+			s.deps.Log.WarnContext(ctx, "recover transactions", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Recover drives once what is due. The failure of one transaction, or of one participant, does not hold up the others.
+func (s *Service) Recover(ctx context.Context) error {
+	s.count(ctx)
+	due, err := s.register.due(ctx, recoverAtOnce)
+	if err != nil || len(due) == 0 {
+		return err
+	}
+	s.seen.takeovers.Add(float64(len(due)))
+	answers := s.tellDue(ctx, due)
+
+	var failed error
+	for _, d := range due {
+		all, heuristic := true, d.Heuristic
+		var timeline []coordinator.Event
+		for _, p := range d.Branches {
+			done := answers[d.GID][p.Branch]
+			all = all && done != ""
+			if done == twopc.Refused {
+				heuristic = true
+				timeline = append(timeline, s.event("heuristic", p.Service, "recovery"))
+			} else if done != "" {
+				timeline = append(timeline, s.event(string(done), p.Service, "recovery"))
+			}
+		}
+		if all {
+			s.complete(ctx, d.GID, heuristic, timeline)
+			continue
+		}
+		pause := min(firstPause<<min(d.Attempts, doublings), longestPause)
+		failed = errors.Join(failed, s.register.postpone(ctx, d.GID, rand.N(pause)))
+	}
+	return failed
+}
+
+// tellDue tells every branch of the given decisions, one batch per participant, the participants in parallel. A branch
+// that could not be told has no answer.
+func (s *Service) tellDue(ctx context.Context, due []decision) map[uuid.UUID]map[int]twopc.BranchState {
+	batches := map[string][]twopc.Decision{}
+	answers := map[uuid.UUID]map[int]twopc.BranchState{}
+	for _, d := range due {
+		answers[d.GID] = map[int]twopc.BranchState{}
+		for _, p := range d.Branches {
+			batches[p.Service] = append(batches[p.Service], twopc.Decision{GID: d.GID, Branch: p.Branch, State: d.Outcome})
+		}
+	}
+	var mu sync.Mutex
+	var telling sync.WaitGroup
+	for service, batch := range batches {
+		telling.Go(func() {
+			done, err := s.tellAll(ctx, service, batch)
+			if err != nil {
+				s.deps.Log.WarnContext(ctx, "tell a participant what was decided", "participant", service, "error", err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, b := range done {
+				answers[b.GID][b.Branch] = b.State
+			}
+		})
+	}
+	telling.Wait()
+	return answers
+}
+
+// tellAll has a participant carry out decisions, and gives its answer to each, in order.
+func (s *Service) tellAll(ctx context.Context, service string, decisions []twopc.Decision) ([]twopc.Finished, error) {
+	// A commit must get through if at all possible, so its breaker is the last to open.
+	ctx, cancel := context.WithTimeout(mesh.WithClass(ctx, mesh.ClassCritical), finishTime)
+	defer cancel()
+	in := new(twopc.FinishInput)
+	in.Body.Decisions = decisions
+	out, err := twopc.FinishRoute(service).Call(contract.WithKey(ctx, decisions[0].GID.String()), s.deps.Mesh, in)
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Body.Branches) != len(decisions) {
+		return nil, fault.New(fault.Upstream, "", "%s answered %d of %d decisions", service, len(out.Body.Branches), len(decisions))
+	}
+	for i, b := range out.Body.Branches {
+		if b.GID != decisions[i].GID || b.Branch != decisions[i].Branch {
+			return nil, fault.New(fault.Upstream, "", "%s answered another decision than it was told", service)
+		}
+	}
+	return out.Body.Branches, nil
+}
+
+// count keeps the gauges of what is in doubt.
+func (s *Service) count(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, statisticsTime)
+	defer cancel()
+	n, age, err := s.register.inDoubt(ctx)
+	if err != nil {
+		return // Recover will fail on the same register, and say so
+	}
+	s.seen.inDoubt.Set(float64(n))
+	s.seen.oldest.Set(age.Seconds())
+}
+
+// Resolve answers participants in doubt. See register.fence for what makes the answer final.
+func (s *Service) Resolve(ctx context.Context, in *coordinator.ResolveInput) (*coordinator.ResolveOutput, error) {
+	rows, err := s.register.fence(ctx, in.Body.Questions, s.event("decided", "", "aborted: nobody had decided by its deadline"))
+	if err != nil {
+		return nil, err
+	}
+	decided := make(map[uuid.UUID]coordinator.Outcome, len(rows))
+	for _, d := range rows {
+		decided[d.GID] = coordinator.Outcome{GID: d.GID, State: d.Outcome, Reason: d.Reason}
+	}
+	out := new(coordinator.ResolveOutput)
+	for _, q := range in.Body.Questions {
+		o, ok := decided[q.GID]
+		if !ok {
+			o = coordinator.Outcome{GID: q.GID, State: coordinator.Pending}
+		}
+		out.Body.Outcomes = append(out.Body.Outcomes, o)
+	}
+	return out, nil
+}
+
+// Abort decides a transaction against committing, unless it is decided already, and gives the outcome that is true from
+// now on. Only a participant that holds a prepared branch of the transaction may ask: one of a single branch is never
+// prepared, and its participant has decided it without the register. Branches learn of it from the coordinator that was
+// settling it, or by asking.
+func (s *Service) Abort(ctx context.Context, in *contract.ByID) (*contract.Body[coordinator.Outcome], error) {
+	now := s.deps.Now()
+	truth, won, err := s.register.decide(ctx, decision{
+		GID: in.ID, Outcome: coordinator.Aborted, CompletedAt: &now,
+		Reason:   fault.New(fault.Conflict, "voided", "the transaction was called off").Problem(),
+		Timeline: []coordinator.Event{s.event("decided", "", "aborted on request")},
+	}, false)
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[coordinator.Outcome]{Body: coordinator.Outcome{
+		GID: in.ID, State: truth.Outcome, Reason: truth.Reason, Replayed: !won,
+	}}, nil
+}

@@ -1,0 +1,15 @@
+package coordinator
+
+import (
+	"souk/shared/contract/coordinator"
+	"souk/shared/httpapi"
+)
+
+// Routes registers the coordinator's operations.
+func (s *Service) Routes(h *httpapi.Server) {
+	httpapi.Handle(h, coordinator.BeginTransaction, s.Begin)
+	httpapi.Handle(h, coordinator.ResolveTransactions, s.Resolve)
+	httpapi.Handle(h, coordinator.AbortTransaction, s.Abort)
+	httpapi.Handle(h, coordinator.ListTransactions, s.List)
+	httpapi.Handle(h, coordinator.GetTransaction, s.Get)
+}

@@ -1,0 +1,110 @@
+package testkit
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/postgres"
+	"souk/shared/twopc"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"gorm.io/gorm"
+)
+
+// Bank is the smallest real participant of a two-phase commit: accounts with an available and a held amount, in a
+// database of its own. Its actions are "debit" and "credit", with a Transfer as payload.
+type Bank struct {
+	*Service
+	DB          *gorm.DB
+	Participant *twopc.Participant
+}
+
+// Transfer moves an amount out of or into an account.
+type Transfer struct {
+	Account string `json:"account"`
+	Amount  int64  `json:"amount"`
+}
+
+// NewBank makes a bank of that name that asks coordinators through client.
+func NewBank(t testing.TB, name string, client *http.Client) *Bank {
+	t.Helper()
+	db := Postgres(t, Migrations(t, "participant"), postgres.MigrationSet{Name: "bank", FS: fstest.MapFS{
+		"00001_account.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE account (id text PRIMARY KEY, available bigint NOT NULL CHECK (available >= 0), held bigint NOT NULL DEFAULT 0 CHECK (held >= 0));
+-- +goose Down
+DROP TABLE account;`)},
+	}})
+	b := &Bank{Service: NewService(t, name), DB: db}
+	b.Participant = twopc.NewParticipant(twopc.Deps{
+		DB: db, Mesh: client, Log: b.Log, Metrics: prometheus.NewRegistry(), Now: time.Now,
+	}, map[string]twopc.Action{
+		"debit": twopc.NewAction(
+			change("available = available - @n, held = held + @n", "available >= @n"),
+			change("held = held - @n", "true"),
+			change("available = available + @n, held = held - @n", "true")),
+		"credit": twopc.NewAction(
+			change("id = id", "true"),
+			change("available = available + @n", "true"),
+			change("id = id", "true")),
+	})
+	b.Participant.Routes(b.Server, name)
+	return b
+}
+
+func change(set, when string) func(twopc.Tx, Transfer) error {
+	return func(tx twopc.Tx, p Transfer) error {
+		res := tx.Exec("UPDATE account SET "+set+" WHERE id = @id AND "+when, map[string]any{"id": p.Account, "n": p.Amount})
+		if res.Error == nil && res.RowsAffected == 0 {
+			return fault.New(fault.Conflict, "insufficient_funds", "account %s has not that much", p.Account)
+		}
+		return res.Error
+	}
+}
+
+// Open gives the bank accounts with that much in each.
+func (b *Bank) Open(t testing.TB, amount int64, accounts ...string) {
+	t.Helper()
+	for _, id := range accounts {
+		if err := b.DB.Exec("INSERT INTO account (id, available) VALUES (?, ?)", id, amount).Error; err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Total is all the bank has, and Held the part of it that is promised to transactions.
+func (b *Bank) Total(t testing.TB) (total, held int64) {
+	t.Helper()
+	var row struct{ Total, Held int64 }
+	if err := b.DB.Raw("SELECT COALESCE(sum(available + held), 0) AS total, COALESCE(sum(held), 0) AS held FROM account").Scan(&row).Error; err != nil {
+		t.Fatal(err)
+	}
+	return row.Total, row.Held
+}
+
+// Balance is what is available and held in one account, for comparison: "70+30".
+func (b *Bank) Balance(t testing.TB, account string) string {
+	t.Helper()
+	var row struct{ Available, Held int64 }
+	if err := b.DB.Raw("SELECT available, held FROM account WHERE id = ?", account).Scan(&row).Error; err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%d+%d", row.Available, row.Held)
+}
+
+// Migrations is one of the repository's migration sets, for tests of this module, which does not import migrations.
+func Migrations(t testing.TB, name string) postgres.MigrationSet {
+	t.Helper()
+	_, file, _, ok := runtime.Caller(0)
+	dir := filepath.Join(filepath.Dir(file), "..", "..", "migrations", name)
+	if _, err := os.Stat(dir); !ok || err != nil {
+		t.Fatalf("find the migrations of %s: %v", name, err)
+	}
+	return postgres.MigrationSet{Name: name, FS: os.DirFS(dir)}
+}
