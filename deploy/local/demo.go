@@ -72,22 +72,12 @@ func upOrOpen(ctx context.Context, cfg Config) (*Shop, error) {
 
 // credentials prints who can sign in.
 func (s *Shop) credentials(w *walk) {
-	s.say("customer       %s  password %s", w.email, w.password)
-	for _, line := range s.seedLines("user") {
-		s.say("%s", line)
+	s.say("this customer  %s  password %s", w.email, w.password)
+	if !s.cfg.NoSeed {
+		s.say("customers      alice@souk.example, bob@souk.example  password %s", SeedPassword())
+		s.say("admin          %s  password %s", Admin, SeedPassword())
 	}
-	s.say("address        %s (documentation at %s/docs)", s.Gateway, s.Gateway)
-}
-
-// seedLines is what a service's seed command said for people to read; its log lines are JSON.
-func (s *Shop) seedLines(service string) []string {
-	var lines []string
-	for line := range strings.Lines(tail(s.logPath(service+"-seed")) + "\n") {
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "{") {
-			lines = append(lines, line)
-		}
-	}
-	return lines
+	s.say("address        %s, documentation at %s/docs", s.Gateway, s.Gateway)
 }
 
 // reportMemory prints what each service takes now, beside what it took before the purchase, and gives the largest.

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -311,6 +312,14 @@ func (s *Shop) answers(ctx context.Context) error {
 	return nil
 }
 
+// Admin is the account that the seed makes an admin. The customers of the seed are alice@souk.example and
+// bob@souk.example, with the same password.
+const Admin = "admin@souk.example"
+
+// SeedPassword is the password of the seeded accounts: SEED_PASSWORD, or one that is no secret, for a shop that answers
+// on this machine only.
+func SeedPassword() string { return cmp.Or(os.Getenv("SEED_PASSWORD"), "open-sesame-1001") }
+
 // seed fills the databases through the services' own seed commands, which change nothing the second time.
 func (s *Shop) seed(ctx context.Context) error {
 	if s.cfg.NoSeed {
@@ -329,7 +338,7 @@ func (s *Shop) seed(ctx context.Context) error {
 			begin := time.Now()
 			cmd := exec.CommandContext(ctx, s.binary(service), "seed")
 			cmd.Dir = s.cfg.RunDir
-			cmd.Env = s.environment(in, []string{"INSTANCE=" + service + "-seed"})
+			cmd.Env = s.environment(in, []string{"INSTANCE=" + service + "-seed", "SEED_PASSWORD=" + SeedPassword()})
 			out, err := cmd.CombinedOutput()
 			if writeErr := os.WriteFile(s.logPath(service+"-seed"), out, 0o600); err == nil {
 				err = writeErr
