@@ -3,6 +3,7 @@ module souk/services/order
 go 1.26.7
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/google/uuid v1.6.0
 	github.com/prometheus/client_golang v1.25.0
 	gorm.io/gorm v1.31.2

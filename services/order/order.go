@@ -197,12 +197,19 @@ func (o *row) money(minor int64) money.Money { return money.Money{Amount: minor,
 
 // brief is the order as lists show it.
 func (o *row) brief() order.Brief {
-	return order.Brief{
+	b := order.Brief{
 		ID: o.ID, UserID: o.UserID, Status: o.Status, Total: o.money(o.TotalMinor), Refunded: o.money(o.RefundedMinor),
 		Note: o.Note, PaymentID: o.PaymentID, Carrier: o.Carrier, Tracking: o.Tracking,
 		CreatedAt: o.CreatedAt.UTC(), UpdatedAt: o.UpdatedAt.UTC(), PaidAt: utc(o.PaidAt),
 	}
+	if o.free() {
+		b.PaymentID = nil // its checkout has the name of a payment and makes none
+	}
+	return b
 }
+
+// free reports whether there is nothing to pay: the checkout of such an order moves goods only.
+func (o *row) free() bool { return o.TotalMinor == 0 }
 
 func utc(t *time.Time) *time.Time {
 	if t == nil {

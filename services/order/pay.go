@@ -91,13 +91,15 @@ func (w *whole) checkout(paymentID uuid.UUID) []twopc.Branch {
 			Payload: product.Lines{OrderID: w.ID, Lines: w.goods()},
 		},
 		{
-			Service: payment.Service, Action: payment.ActionCharge, Key: paymentID.String(),
-			Payload: payment.Charge{PaymentID: paymentID, OrderID: w.ID, UserID: w.UserID, Amount: total},
-		},
-		{
 			Service: order.Service, Action: order.ActionPay, Key: w.ID.String(),
 			Payload: order.Pay{OrderID: w.ID, PaymentID: paymentID},
 		},
+	}
+	if !w.free() {
+		branches = append(branches, twopc.Branch{
+			Service: payment.Service, Action: payment.ActionCharge, Key: paymentID.String(),
+			Payload: payment.Charge{PaymentID: paymentID, OrderID: w.ID, UserID: w.UserID, Amount: total},
+		})
 	}
 	if points := user.PointsFor(total); points > 0 {
 		branches = append(branches, twopc.Branch{

@@ -47,7 +47,7 @@ type Brief struct {
 	Total     money.Money `json:"total" doc:"Of all lines, fixed when the order was placed"`
 	Refunded  money.Money `json:"refunded" doc:"How much of the total was given back"`
 	Note      string      `json:"note,omitempty"`
-	PaymentID *uuid.UUID  `json:"payment_id,omitempty" format:"uuid" doc:"The payment that paid it; of a paying order, the one under way"`
+	PaymentID *uuid.UUID  `json:"payment_id,omitempty" format:"uuid" doc:"The payment that paid it; of a paying order, the one under way. A free order has none"`
 	Carrier   string      `json:"carrier,omitempty"`
 	Tracking  string      `json:"tracking,omitempty" doc:"The carrier's number of the parcel"`
 	CreatedAt time.Time   `json:"created_at"`
