@@ -9,6 +9,10 @@ import (
 	"strings"
 )
 
+// leanTag leaves gin's msgpack codec out of the binaries: 6 MiB of code and tables that nothing here uses, and that each
+// process would hold in RAM (measured: 36 MiB with it, 30 without).
+const leanTag = "nomsgpack"
+
 // build builds the services that are wanted into the shop's own folder.
 func (s *Shop) build(ctx context.Context) error {
 	dir := s.cfg.binDir()
@@ -16,9 +20,10 @@ func (s *Shop) build(ctx context.Context) error {
 		return fmt.Errorf("build the services: %w", err)
 	}
 	// No version stamp: git refuses to give one to root in somebody else's working copy.
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", dir + string(os.PathSeparator)}
-	if len(s.cfg.BuildTags) > 0 {
-		args = append(args, "-tags", strings.Join(s.cfg.BuildTags, ","))
+	args := []string{
+		"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
+		"-tags", strings.Join(append([]string{leanTag}, s.cfg.BuildTags...), ","),
+		"-o", dir + string(os.PathSeparator),
 	}
 	wanted := 0
 	for _, service := range services {
