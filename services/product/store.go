@@ -245,7 +245,8 @@ func findMovement(tx *gorm.DB, productID, id uuid.UUID) (movementRow, error) {
 
 // overReturned finds a product of which an order has given back more than it took.
 func overReturned(tx *gorm.DB, order uuid.UUID) (id uuid.UUID, found bool, err error) {
+	var row struct{ ProductID uuid.UUID } // and not the id alone: gorm would take the array for many rows
 	res := tx.Raw(`SELECT product_id FROM stock_movement WHERE order_id = ?
-		GROUP BY product_id HAVING sum(sold_change) < 0 ORDER BY product_id LIMIT 1`, order).Scan(&id)
-	return id, res.RowsAffected == 1, res.Error
+		GROUP BY product_id HAVING sum(sold_change) < 0 ORDER BY product_id LIMIT 1`, order).Scan(&row)
+	return row.ProductID, res.RowsAffected == 1, res.Error
 }
