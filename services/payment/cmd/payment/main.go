@@ -1,0 +1,43 @@
+// Command payment runs the payment service.
+package main
+
+import (
+	"context"
+
+	"souk/migrations"
+	"souk/services/payment"
+	"souk/shared/app"
+	"souk/shared/idempotency"
+)
+
+// config is what the payment service reads from its environment besides what every service does.
+type config struct {
+	WebhookSecret app.Secret `env:"WEBHOOK_SECRET"` // empty: made once, and kept in the database
+}
+
+func main() { app.Main("payment", serve) }
+
+func serve(ctx context.Context, a *app.App) error {
+	var cfg config
+	if err := a.Env(&cfg); err != nil {
+		return err
+	}
+	db, err := a.Database(ctx, migrations.Payment(), migrations.Participant(), migrations.Idempotency())
+	if err != nil {
+		return err
+	}
+	secret, err := payment.WebhookSecret(ctx, db, string(cfg.WebhookSecret))
+	if err != nil {
+		return err
+	}
+	sandbox := payment.NewSandbox(payment.SandboxConfig{Secret: secret},
+		payment.SandboxDeps{DB: db, Mesh: a.Mesh, Now: a.Now, Log: a.Log})
+	s := payment.New(payment.Config{WebhookSecret: secret},
+		payment.Deps{DB: db, Mesh: a.Mesh, Provider: sandbox, Now: a.Now, Log: a.Log, Metrics: a.Metrics})
+	s.Routes(a.HTTP)
+	a.Go("inquiry", s.Participant.Run)
+	a.Go("reconciliation", s.RunReconciliation)
+	a.Go("sandbox provider", sandbox.Run)
+	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
+	return a.Serve(ctx)
+}

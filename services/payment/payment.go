@@ -1,0 +1,174 @@
+package payment
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"souk/shared/contract"
+	"souk/shared/contract/coordinator"
+	"souk/shared/contract/payment"
+	"souk/shared/fault"
+	"souk/shared/idempotency"
+	"souk/shared/identity"
+	"souk/shared/money"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+)
+
+// transitions is every legal move of a payment. The move back from voided is that of a checkout that is tried again:
+// doc.go tells why.
+var transitions = map[string][]string{
+	"":                        {payment.Authorized},
+	payment.Authorized:        {payment.Captured, payment.Voided},
+	payment.Captured:          {payment.PartiallyRefunded, payment.Refunded},
+	payment.PartiallyRefunded: {payment.PartiallyRefunded, payment.Refunded},
+	payment.Voided:            {payment.Authorized},
+}
+
+// refundable reports whether a payment in that state may have something refunded.
+func refundable(status string) bool {
+	return slices.Contains(transitions[status], payment.Refunded)
+}
+
+// move is one step of a payment.
+type move struct {
+	payment  uuid.UUID
+	from, to string
+	gid      uuid.UUID  // the distributed transaction that makes it
+	actor    *uuid.UUID // who asked for it; nil: the shop itself
+	refunded int64      // how much more is refunded by it, in minor units
+}
+
+// move changes a payment's state and writes down that it did. Returns Conflict, code illegal_state, for a move that is
+// not in the table or not from the state the payment is in.
+func (s *Service) move(tx *gorm.DB, m move) error {
+	illegal := fault.New(fault.Conflict, "illegal_state", "the payment cannot go from %q to %q", m.from, m.to)
+	if !slices.Contains(transitions[m.from], m.to) {
+		return illegal
+	}
+	if m.from != "" {
+		moved, err := updatePaymentStatus(tx, m, s.now())
+		if err != nil {
+			return err
+		}
+		if !moved {
+			return illegal
+		}
+	}
+	return insertMove(tx, m, contract.RequestIDFrom(tx.Statement.Context), s.now())
+}
+
+// ListPayments gives payments, newest first. Returns Malformed for a foreign page token.
+func (s *Service) ListPayments(ctx context.Context, in *payment.ListPaymentsInput) (*contract.Body[contract.Page[payment.Payment]], error) {
+	var before timeCursor
+	more, err := in.Cursor(&before)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := selectPayments(s.db.WithContext(ctx), readerOf(ctx), in.OrderID, before, more, in.Limit()+1)
+	if err != nil {
+		return nil, err
+	}
+	return page(rows, in.Limit(), paymentRow.view, func(r paymentRow) any { return timeCursor{r.CreatedAt, r.ID} })
+}
+
+// GetPayment gives a payment with its last hundred refunds and moves. Returns NotFound for another person's.
+func (s *Service) GetPayment(ctx context.Context, in *contract.ByID) (*contract.Body[payment.Detail], error) {
+	d, err := s.detail(ctx, in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[payment.Detail]{Body: *d}, nil
+}
+
+func (s *Service) detail(ctx context.Context, id uuid.UUID) (*payment.Detail, error) {
+	tx := s.db.WithContext(ctx)
+	p, err := readPayment(tx, id, readerOf(ctx))
+	if err != nil {
+		return nil, err
+	}
+	refunds, err := selectRefunds(tx, id)
+	if err != nil {
+		return nil, err
+	}
+	d := &payment.Detail{Payment: p.view(), Refunds: make([]payment.RefundView, len(refunds))}
+	for i, r := range refunds {
+		d.Refunds[i] = r.view(s.now())
+	}
+	d.History, err = selectMoves(tx, id)
+	return d, err
+}
+
+// Void gives back a payment that is authorized and not captured, by having its transaction aborted. A payment that is
+// voided already is answered as it stands. Returns NotFound for none, and Conflict, code already_captured, where the
+// transaction has committed: such a payment is refunded instead.
+func (s *Service) Void(ctx context.Context, in *contract.ByID) (*contract.Body[payment.Detail], error) {
+	return idempotency.Steps(ctx, s.db, func(idempotency.Request) (*contract.Body[payment.Detail], bool, error) {
+		if err := s.void(ctx, in.ID); err != nil {
+			return nil, false, err
+		}
+		d, err := s.detail(ctx, in.ID)
+		if err == nil && d.Status != payment.Voided {
+			err = busy("the checkout of this payment was tried again meanwhile; try again")
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		return &contract.Body[payment.Detail]{Body: *d}, true, nil
+	})
+}
+
+func (s *Service) void(ctx context.Context, id uuid.UUID) error {
+	p, err := readPayment(s.db.WithContext(ctx), id, readerOf(ctx))
+	captured := fault.New(fault.Conflict, "already_captured", "the payment is captured; refund it instead")
+	switch {
+	case err != nil:
+		return err
+	case p.Status == payment.Voided:
+		return nil
+	case p.Status != payment.Authorized:
+		return captured
+	}
+	// The abort is carried out by whoever brings it; so who asked for it is written down first.
+	if err := askVoid(s.db.WithContext(ctx), p.ID, p.GID, identity.From(ctx).UserID); err != nil {
+		return err
+	}
+	state, err := s.twopc.Abort(ctx, p.GID)
+	if err != nil {
+		return err
+	}
+	if err := s.finishHere(ctx, p.GID, state); err != nil {
+		return err
+	}
+	if state == coordinator.Committed {
+		return captured
+	}
+	return nil
+}
+
+func (r paymentRow) money() money.Money { return money.Money{Amount: r.Amount, Currency: r.Currency} }
+
+func (r paymentRow) view() payment.Payment {
+	return payment.Payment{
+		ID: r.ID, OrderID: r.OrderID, UserID: r.UserID, Amount: r.money(),
+		Refunded: money.Money{Amount: r.Refunded, Currency: r.Currency}, Status: r.Status, TransactionID: r.GID,
+		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+	}
+}
+
+// finishHere carries out, without waiting to be told, what is known to be decided of a transaction that this service has
+// a branch in: who has just learned the outcome shall see it.
+func (s *Service) finishHere(ctx context.Context, gid uuid.UUID, state coordinator.State) error {
+	branches, err := branchesOf(s.db.WithContext(ctx), gid)
+	if err != nil {
+		return err
+	}
+	for _, b := range branches {
+		if _, err := s.Participant.Finish(ctx, decision(gid, b, state)); err != nil {
+			return fmt.Errorf("carry out transaction %s: %w", gid, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package payment
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/identity"
+	"souk/shared/twopc"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"gorm.io/gorm"
+)
+
+// Config is how the service behaves. The zero value of a duration is its default.
+type Config struct {
+	WebhookSecret   []byte        // what the provider signs its events with; required
+	ProviderTimeout time.Duration // how long a card is waited for before the answer is pending; 3 s
+	ReconcileAfter  time.Duration // how old a pending top-up is when the provider is asked about it; 10 s
+}
+
+const (
+	defaultProviderTimeout = 3 * time.Second  // a request may last 10 s, and the client is waiting
+	defaultReconcileAfter  = 10 * time.Second // by then the answer has come or never will
+)
+
+// Deps are what a Service works with; all are required.
+type Deps struct {
+	DB       *gorm.DB
+	Mesh     *http.Client
+	Provider Provider
+	Now      func() time.Time
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+}
+
+// Service is the payment service. It is safe for concurrent use, in any number of instances on one database.
+type Service struct {
+	Participant *twopc.Participant
+
+	cfg      Config
+	db       *gorm.DB
+	mesh     *http.Client
+	twopc    twopc.Client
+	provider Provider
+	now      func() time.Time
+	log      *slog.Logger
+}
+
+// New makes the service. It panics without a webhook secret: with an empty one anybody could sign.
+func New(cfg Config, deps Deps) *Service {
+	if len(cfg.WebhookSecret) == 0 {
+		panic("payment: no webhook secret")
+	}
+	if cfg.ProviderTimeout == 0 {
+		cfg.ProviderTimeout = defaultProviderTimeout
+	}
+	if cfg.ReconcileAfter == 0 {
+		cfg.ReconcileAfter = defaultReconcileAfter
+	}
+	s := &Service{
+		cfg: cfg, db: deps.DB, mesh: deps.Mesh, twopc: twopc.Client{HTTP: deps.Mesh},
+		provider: deps.Provider, now: deps.Now, log: deps.Log,
+	}
+	s.Participant = twopc.NewParticipant(
+		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now}, s.actions())
+	return s
+}
+
+// every runs step at once and then each interval, until ctx ends; what goes wrong is told and tried again.
+func every(ctx context.Context, interval time.Duration, log *slog.Logger, what string, step func(context.Context) error) error {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	for {
+		if err := step(ctx); err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, what, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// reader is who is reading: their own things, or everybody's where they manage payments.
+type reader struct {
+	user uuid.UUID
+	all  bool
+}
+
+func readerOf(ctx context.Context) reader {
+	p := identity.From(ctx)
+	return reader{user: p.UserID, all: p.May(identity.ManagePayments)}
+}
+
+// busy says that the same request may succeed a moment later; shared/twopc takes the code as a passing reason.
+func busy(format string, args ...any) *fault.Error {
+	return fault.New(fault.Conflict, "busy", format, args...)
+}

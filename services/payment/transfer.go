@@ -1,0 +1,78 @@
+package payment
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"souk/shared/contract"
+	"souk/shared/contract/coordinator"
+	"souk/shared/contract/payment"
+	"souk/shared/contract/user"
+	"souk/shared/idempotency"
+	"souk/shared/identity"
+	"souk/shared/money"
+	"souk/shared/twopc"
+)
+
+// Transfer turns the caller's reward points into money in their wallet: points and money change in two services, or in
+// neither. Returns Invalid for a currency the shop does not trade in, and Conflict, code insufficient_points, for more
+// points than there are.
+func (s *Service) Transfer(ctx context.Context, in *payment.TransferInput) (*payment.TransferOutput, error) {
+	c, err := money.ParseCurrency(in.Body.Currency)
+	if err != nil {
+		return nil, err
+	}
+	return idempotency.Steps(ctx, s.db, func(r idempotency.Request) (*payment.TransferOutput, bool, error) {
+		id, who, points := r.ID("transfer"), identity.From(ctx).UserID, in.Body.Points
+		amount := user.PointValue(points, c)
+		out := &payment.TransferOutput{Status: http.StatusCreated, Location: "/api/v1/transfers/" + id.String()}
+
+		gid, err := s.twopc.Settle(ctx, r, settleTimeout, []twopc.Branch{
+			{Service: user.Service, Action: user.ActionSpend, Key: who.String(),
+				Payload: user.Points{UserID: who, Points: points, Reference: id.String()}},
+			{Service: payment.Service, Action: payment.ActionCredit, Key: who.String(),
+				Payload: payment.Credit{TransferID: id, UserID: who, Points: points, Amount: amount}},
+		})
+		var pending *twopc.PendingError
+		switch {
+		case errors.As(err, &pending):
+			out.Status = http.StatusAccepted
+			out.Body = payment.Transfer{ID: id, Points: points, Amount: amount, Status: payment.Pending, TransactionID: &pending.GID}
+			return out, false, nil
+		case err != nil:
+			return nil, false, err
+		}
+		if err := s.finishHere(ctx, gid, coordinator.Committed); err != nil {
+			return nil, false, err
+		}
+		t, err := findTransfer(s.db.WithContext(ctx), id)
+		if err != nil {
+			return nil, false, err
+		}
+		out.Body = t.view()
+		return out, true, nil
+	})
+}
+
+// GetTransfer gives a transfer of the caller. Returns NotFound for anybody else's, and for one that has not come to this
+// service yet.
+func (s *Service) GetTransfer(ctx context.Context, in *contract.ByID) (*contract.Body[payment.Transfer], error) {
+	t, err := findTransfer(s.db.WithContext(ctx), in.ID)
+	if err == nil && t.UserID != identity.From(ctx).UserID {
+		err = notFound("transfer")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[payment.Transfer]{Body: t.view()}, nil
+}
+
+func (r transferRow) money() money.Money { return money.Money{Amount: r.Amount, Currency: r.Currency} }
+
+func (r transferRow) view() payment.Transfer {
+	created := r.CreatedAt.UTC()
+	return payment.Transfer{
+		ID: r.ID, Points: r.Points, Amount: r.money(), Status: r.Status, TransactionID: &r.GID, CreatedAt: &created, SettledAt: utc(r.SettledAt),
+	}
+}
