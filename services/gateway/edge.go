@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"souk/shared/contract"
@@ -29,30 +31,71 @@ const slowest = httpapi.MaxTime + 5*time.Second
 func (g *Gateway) receive(next http.Handler) http.Handler {
 	next = g.cors(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g.limitConnection(w, r)
+		c := &connection{}
+		c.limit(w, r, g.cfg.Timeout)
 		peer := addrOf(r.RemoteAddr)
-		client := peer
+		c.client = peer
 		if g.trusted(peer) {
-			client = g.client(peer, r.Header.Values(forwardedFor))
+			c.client = g.client(peer, r.Header.Values(forwardedFor))
 		} else {
 			removeClaims(r.Header)
 		}
 		r.Header.Del("Upgrade") // to a WebSocket or to HTTP/2: neither is offered here
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), clientKey{}, client)))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connectionKey{}, c)))
 	})
 }
 
-// limitConnection gives the client a time in which its body has to come and the answer has to go: contexts bound only
-// what we do ourselves. The server sets both times anew for the next request on the connection. A writer that is no
-// connection, as in some tests, has none.
-func (g *Gateway) limitConnection(w http.ResponseWriter, r *http.Request) {
-	c, now := http.NewResponseController(w), time.Now() // the connection knows no other clock
-	_ = c.SetWriteDeadline(now.Add(slowest))
-	// Without a body, net/http is reading already, to learn when the client leaves; a deadline would look like that.
-	if r.Body != nil && r.Body != http.NoBody {
-		_ = c.SetReadDeadline(now.Add(g.cfg.Timeout))
+// connection is what is known of the one who sends a request.
+type connection struct {
+	client    netip.Addr
+	bodyUntil time.Time   // when its body has to be here; zero if there is none
+	bodyEnded atomic.Bool // the body is here
+}
+
+type connectionKey struct{}
+
+// connectionOf is the connection of ctx.
+func connectionOf(ctx context.Context) *connection {
+	if c, ok := ctx.Value(connectionKey{}).(*connection); ok {
+		return c
 	}
+	return &connection{}
+}
+
+// limit gives the client a time in which its body has to come and the answer has to go: contexts bound only what we do
+// ourselves. The body gets nine tenths of the request's time; somebody has to do something with it. The next request on the
+// connection starts anew. A writer that is no connection, as in some tests, knows no deadlines.
+func (c *connection) limit(w http.ResponseWriter, r *http.Request, whole time.Duration) {
+	control, now := http.NewResponseController(w), time.Now() // the connection knows no other clock
+	_ = control.SetWriteDeadline(now.Add(slowest))
+	// Without a body, net/http is reading already, to learn when the client leaves; a deadline would look like that.
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	c.bodyUntil = now.Add(whole * 9 / 10)
+	_ = control.SetReadDeadline(c.bodyUntil)
+	r.Body = &timedBody{r.Body, c}
+}
+
+// late tells whether the body did not come in time. net/http cancels the request when that happens, as if the client had
+// left.
+func (c *connection) late() bool {
+	return !c.bodyUntil.IsZero() && !c.bodyEnded.Load() && !time.Now().Before(c.bodyUntil)
+}
+
+// timedBody notes its end.
+type timedBody struct {
+	io.ReadCloser
+	c *connection
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.c.bodyEnded.Store(true)
+	}
+	return n, err
 }
 
 // removeClaims removes what only we may say.
@@ -102,14 +145,6 @@ func addrOf(hostport string) netip.Addr {
 	}
 	a, _ := netip.ParseAddr(host)
 	return a.Unmap().WithZone("")
-}
-
-type clientKey struct{}
-
-// clientOf is the address of the client of ctx.
-func clientOf(ctx context.Context) netip.Addr {
-	a, _ := ctx.Value(clientKey{}).(netip.Addr)
-	return a
 }
 
 // cors lets pages of the configured origins call us. Refusals too carry its headers, or a page could not read them.

@@ -74,8 +74,9 @@ func (g *Gateway) Mount(s *httpapi.Server) {
 // serve answers r, or says why it is refused.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	ctx := r.Context()
-	client := network(clientOf(ctx))
-	telemetry.Note(ctx, slog.String("client", clientOf(ctx).String()))
+	from := connectionOf(ctx).client
+	client := network(from)
+	telemetry.Note(ctx, slog.String("client", from.String()))
 	if err := refuseCrooked(r); err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
@@ -100,12 +99,16 @@ func cleanAnswer(r *http.Response) error {
 
 // unanswered answers for a service that did not.
 func unanswered(w http.ResponseWriter, r *http.Request, err error) {
-	if errors.Is(r.Context().Err(), context.Canceled) {
-		telemetry.Note(r.Context(), slog.Bool("aborted", true))
+	ctx := r.Context()
+	switch {
+	case connectionOf(ctx).late():
+		httpapi.Problem(w, r, fault.New(fault.Malformed, "slow_body", "the body did not come in time").Because(err))
+	case errors.Is(ctx.Err(), context.Canceled):
+		telemetry.Note(ctx, slog.Bool("aborted", true))
 		w.WriteHeader(statusGone)
-		return
+	default:
+		httpapi.Problem(w, r, asFault(err))
 	}
-	httpapi.Problem(w, r, asFault(err))
 }
 
 // asFault says what a call without an answer means to a client.
@@ -118,12 +121,8 @@ func asFault(err error) error {
 	if !errors.As(err, &call) {
 		return err
 	}
-	var slow net.Error
 	switch call.Kind {
 	case mesh.KindRequest:
-		if errors.As(call.Unwrap(), &slow) && slow.Timeout() {
-			return fault.New(fault.Malformed, "slow_body", "the body did not come in time").Because(err)
-		}
 		return fault.New(fault.Malformed, "", "the request could not be read").Because(err)
 	case mesh.KindDeadline, mesh.KindTimeout:
 		return fault.New(fault.Deadline, "", "%s did not answer in time", call.Callee).Because(err)

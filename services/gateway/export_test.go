@@ -1,0 +1,4 @@
+package gateway
+
+// DocumentLife is how long a service's document is good for.
+const DocumentLife = documentLife
