@@ -179,9 +179,9 @@ func TestGate_probesAndReturns(t *testing.T) {
 					t.Errorf("%d failed", failed)
 				}
 				healthy.Store(true)
-				load(m, method, 50, 100*time.Second)
+				load(m, method, 50, 200*time.Second)
 				if bad.gate.ejected() {
-					t.Error("not back 100 s after it recovered")
+					t.Error("not back 200 s after it recovered")
 				}
 				probes.Store(0)
 				load(m, method, 50, 30*time.Second)

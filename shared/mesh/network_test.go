@@ -375,8 +375,8 @@ func TestUnderReverseProxy(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cancel)
 	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, proxy.URL+"/wait", nil)
-	if resp, err = client.Do(req); err == nil {
-		_ = resp.Body.Close()
+	if late, err := client.Do(req); err == nil {
+		_ = late.Body.Close()
 		t.Error("want an error")
 	}
 	select {
