@@ -73,9 +73,11 @@ func (s *Server) refuse(f *fault.Error) gin.HandlerFunc {
 	return func(c *gin.Context) { writeProblem(c, f) }
 }
 
-// humaErrors makes Huma's own refusals (validation, unreadable JSON) problems of ours. Huma keeps this hook in a package
-// variable; it is set once, to a function that holds no state.
+// humaErrors makes Huma's own refusals (validation, unreadable JSON) problems of ours, and makes it refuse a field whose
+// name differs in case only: it would check one of {"quantity": 1, "Quantity": -1} and encoding/json take the other. Huma
+// keeps these hooks in package variables; they are set once, to what holds no state.
 var humaErrors = sync.OnceFunc(func() {
+	huma.ValidateStrictCasing = true
 	huma.NewErrorWithContext = func(c huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		return problem(c.Context(), humaFault(status, msg, errs))
 	}
