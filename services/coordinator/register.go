@@ -93,15 +93,14 @@ func insert(tx *gorm.DB, d decision) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// A byte slice right behind a parenthesis is a list to GORM: the digest has no CAST.
 	res := tx.Exec(`INSERT INTO decision (gid, outcome, reason, digest, branches, deadline, completed_at, next_at, timeline)
-		SELECT CAST(@gid AS uuid), CAST(@outcome AS text), CAST(@reason AS jsonb), @digest ::bytea, CAST(@branches AS jsonb),
+		SELECT CAST(@gid AS uuid), CAST(@outcome AS text), CAST(@reason AS jsonb), CAST(@digest AS bytea), CAST(@branches AS jsonb),
 			CAST(@deadline AS timestamptz), CAST(@completed AS timestamptz),
 			clock_timestamp() + make_interval(secs => @lease), CAST(@timeline AS jsonb)
 		WHERE CAST(@outcome AS text) <> 'committed' OR clock_timestamp() < COALESCE(CAST(@deadline AS timestamptz), 'infinity')
 		ON CONFLICT (gid) DO NOTHING`,
 		map[string]any{
-			"gid": d.GID, "outcome": d.Outcome, "reason": reason, "digest": d.Digest, "branches": string(branches),
+			"gid": d.GID, "outcome": d.Outcome, "reason": reason, "digest": postgres.Bytea(d.Digest), "branches": string(branches),
 			"deadline": d.Deadline, "completed": d.CompletedAt, "lease": lease.Seconds(), "timeline": string(timeline),
 		})
 	return res.RowsAffected == 1, res.Error

@@ -147,8 +147,8 @@ func Steps[Out any](ctx context.Context, db *gorm.DB, do func(r Request) (out *O
 
 // claim reports whether r is the first of its name. It waits while another transaction claims the same.
 func (r Request) claim(tx *gorm.DB) (first bool, err error) {
-	// A byte slice right behind a parenthesis is a list to GORM: the time goes first.
-	res := tx.Exec("INSERT INTO idempotency_key (created_at, id, fingerprint) VALUES (now(), ?, ?) ON CONFLICT DO NOTHING", r.id[:], r.fingerprint)
+	res := tx.Exec("INSERT INTO idempotency_key (id, fingerprint) VALUES (?, ?) ON CONFLICT DO NOTHING",
+		postgres.Bytea(r.id[:]), postgres.Bytea(r.fingerprint))
 	if postgres.Busy(res.Error) {
 		return false, fault.New(fault.Conflict, "request_in_progress", "the first request with this Idempotency-Key is still running").Because(res.Error)
 	}
