@@ -1,6 +1,7 @@
 package payment
 
 import (
+	"souk/shared/postgres"
 	"time"
 
 	"souk/shared/contract/payment"
@@ -98,7 +99,7 @@ func insertEvent(tx *gorm.DB, id uuid.UUID, now time.Time) (bool, error) {
 
 // keepSecret keeps fresh as the webhook secret unless there is one, and gives the one that is kept.
 func keepSecret(tx *gorm.DB, fresh []byte) (kept []byte, err error) {
-	if err := tx.Exec("INSERT INTO webhook_secret (secret) VALUES (?) ON CONFLICT DO NOTHING", fresh).Error; err != nil {
+	if err := tx.Exec("INSERT INTO webhook_secret (secret) VALUES (?) ON CONFLICT DO NOTHING", postgres.Bytea(fresh)).Error; err != nil {
 		return nil, err
 	}
 	err = tx.Raw("SELECT secret FROM webhook_secret").Row().Scan(&kept)
