@@ -165,18 +165,27 @@ func TestPay_tellsWhichBranchRefused(t *testing.T) {
 	}
 }
 
-// Nothing has happened when a service was away, and the same key tries again.
+// Nothing has happened when a service was away, too busy or too late, and the same key tries again.
 func TestPay_triesAgainAfterAPassingReason(t *testing.T) {
 	t.Parallel()
-	s := setup(t)
-	o := s.placed(t)
-	s.siblings[user.Service].says(fault.New(fault.Unavailable, "", "the database is not available"))
-	s.pay(t, o.ID, "k").Problem(t, 503, "unavailable")
-	s.wantStatus(t, o.ID, order.Created)
-	s.siblings[user.Service].says(nil)
-	s.wantPaid(t, s.pay(t, o.ID, "k"))
-	if n := len(s.coordinator.transactions()); n != 2 {
-		t.Errorf("%d transactions, want 2", n)
+	for _, no := range []*fault.Error{
+		fault.New(fault.Unavailable, "unavailable", "the database is not available"),
+		fault.New(fault.Conflict, "busy", "others are changing the same thing; try again"),
+		fault.New(fault.Conflict, "deadline", "the transaction's deadline is over"),
+	} {
+		t.Run(no.Code, func(t *testing.T) {
+			t.Parallel()
+			s := setup(t)
+			o := s.placed(t)
+			s.siblings[user.Service].says(no)
+			s.pay(t, o.ID, "k").Problem(t, no.Kind.Status(), no.Code)
+			s.wantStatus(t, o.ID, order.Created)
+			s.siblings[user.Service].says(nil)
+			s.wantPaid(t, s.pay(t, o.ID, "k"))
+			if n := len(s.coordinator.transactions()); n != 2 {
+				t.Errorf("%d transactions, want 2", n)
+			}
+		})
 	}
 }
 

@@ -81,6 +81,13 @@ func TestPlace_refusesWhatCannotBeOrdered(t *testing.T) {
 	for i := range tooMany {
 		tooMany[i] = line{uuid.New(), 1}
 	}
+	t.Cleanup(func() { // when all of the cases are through
+		for _, table := range []string{"orders", "order_line", "order_history", "idempotency_key"} {
+			if n := s.count(t, table); n != 0 {
+				t.Errorf("%d rows in %s, want none", n, table)
+			}
+		}
+	})
 	id := cup.ID.String()
 	for name, c := range map[string]struct {
 		body   any
@@ -114,17 +121,13 @@ func TestPlace_refusesWhatCannotBeOrdered(t *testing.T) {
 		"a negative price":     {lines{{nonsense.ID, 1}}.body(), 502, "upstream"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			answer := s.post(t, s.as(t, s.buyer), "/v1/orders", "", c.body)
 			answer.Problem(t, c.status, c.code)
 			if c.code == "unknown_product" && name != "no product at all" && !bytes.Contains(answer.Body, []byte(unknown.String())) {
 				t.Errorf("it does not say which product: %s", answer.Body)
 			}
 		})
-	}
-	for _, table := range []string{"orders", "order_line", "order_history", "idempotency_key"} {
-		if n := s.count(t, table); n != 0 {
-			t.Errorf("%d rows in %s, want none", n, table)
-		}
 	}
 }
 

@@ -79,6 +79,7 @@ func TestList_showsYourOwnAndEverybodysToWhoManagesOrders(t *testing.T) {
 		"one customer's, before, by ones": {admin, "page_size=1&user_id=" + other.String() + "&created_before=" + placed, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			query, err := url.ParseQuery(c.query)
 			if err != nil {
 				t.Fatal(err)

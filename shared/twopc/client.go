@@ -98,8 +98,9 @@ func failure(o *coordinator.Outcome) error {
 
 // passing reports whether the same transaction could succeed a moment later with nothing else changed.
 func passing(err error) bool {
+	// A participant's no is a Conflict on the wire whatever its reason; the code tells those that pass.
 	k := fault.Of(err).Kind
-	return k == fault.Unavailable || k == fault.Deadline || fault.HasCode(err, "busy")
+	return k == fault.Unavailable || k == fault.Deadline || fault.HasCode(err, "busy") || fault.HasCode(err, string(fault.Deadline))
 }
 
 // PendingError says that a transaction may or may not commit: ask again with the same request. It is Unavailable to who

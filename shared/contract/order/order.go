@@ -1,3 +1,5 @@
+// Package order is the wire of the order service: what customers and who manages orders ask of it, what other services
+// ask of it, and what it does as its branch of a transaction.
 package order
 
 import (
