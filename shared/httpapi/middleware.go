@@ -139,13 +139,32 @@ func limitTime(c *gin.Context) {
 	c.Next()
 }
 
+// limitBody refuses a body that is too large: at once if its length is known, else when it is read.
 func limitBody(c *gin.Context) {
+	w := innermost(c.Writer)
 	if c.Request.ContentLength > BodyLimit {
+		// Reading past a limit is what makes net/http wait, after our answer, for a client that is still sending. Otherwise
+		// it would reset the connection, and the client might never see the answer. One that asked before sending is not
+		// sending yet, and reading would tell it to.
+		if c.GetHeader("Expect") == "" {
+			_, _ = http.MaxBytesReader(w, c.Request.Body, 0).Read(make([]byte, 1))
+		}
 		writeProblem(c, fault.New(fault.TooLarge, "", "the body is larger than %d bytes", BodyLimit))
 		return
 	}
-	c.Request.Body = http.MaxBytesReader(c.Writer, c.Request.Body, BodyLimit)
+	c.Request.Body = http.MaxBytesReader(w, c.Request.Body, BodyLimit)
 	c.Next()
+}
+
+// innermost is net/http's own writer inside those that were put around it: only that one can be told of a limit.
+func innermost(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		outer, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = outer.Unwrap()
+	}
 }
 
 type metrics struct {
