@@ -32,6 +32,8 @@ func (g *Gateway) receive(next http.Handler) http.Handler {
 	next = g.cors(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &connection{}
+		// The server's own request must keep its body: by it net/http knows, after a refusal, that some is still to come.
+		r = r.WithContext(context.WithValue(r.Context(), connectionKey{}, c))
 		c.limit(w, r, g.cfg.Timeout)
 		peer := addrOf(r.RemoteAddr)
 		c.client = peer
@@ -42,7 +44,7 @@ func (g *Gateway) receive(next http.Handler) http.Handler {
 		}
 		r.Header.Del("Upgrade") // to a WebSocket or to HTTP/2: neither is offered here
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), connectionKey{}, c)))
+		next.ServeHTTP(w, r)
 	})
 }
 
