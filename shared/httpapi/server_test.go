@@ -22,6 +22,7 @@ type makeInput struct {
 		Name     string      `json:"name" minLength:"1" maxLength:"10"`
 		Quantity int64       `json:"quantity" minimum:"1" maximum:"1000"`
 		Price    money.Money `json:"price"`
+		Tags     []string    `json:"tags,omitempty" minItems:"1" maxItems:"3"`
 	}
 }
 
@@ -72,6 +73,7 @@ func TestHandle_answersBadRequestsWithTheRightProblem(t *testing.T) {
 		code    string
 	}{
 		"unknown field":       {post(`{"name":"a","quantity":1,"price":{"amount":5,"currency":"USD"},"discount":9}`), 422, "invalid"},
+		"null for a list":     {post(`{"name":"a","quantity":1,"tags":null,"price":{"amount":5,"currency":"USD"}}`), 422, "invalid"},
 		"a field in disguise": {post(`{"name":"a","quantity":1,"Quantity":-1,"price":{"amount":5,"currency":"USD"}}`), 422, "invalid"},
 		"wrong type":          {post(`{"name":"a","quantity":"1","price":{"amount":5,"currency":"USD"}}`), 422, "invalid"},
 		"negative":            {post(`{"name":"a","quantity":-1,"price":{"amount":5,"currency":"USD"}}`), 422, "invalid"},
