@@ -1,11 +1,11 @@
 package payment
 
 import (
-	"souk/shared/postgres"
 	"time"
 
 	"souk/shared/contract/payment"
 	"souk/shared/money"
+	"souk/shared/postgres"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"

@@ -62,10 +62,11 @@ type ListTopUpsInput struct{ contract.Paging }
 // WebhookSignature is the header in which the provider signs an event: t=<unix seconds>,v1=<hex HMAC-SHA256 of "t.body">.
 const WebhookSignature = "Souk-Signature"
 
-// WebhookInput is an event as the provider sent it: the signature is of its very bytes.
+// WebhookInput is an event as the provider sent it: the signature is of its very bytes, so nobody parses them before it is
+// verified. That is why the document says octets and not JSON.
 type WebhookInput struct {
 	Signature string `header:"Souk-Signature" maxLength:"200" doc:"t=<unix seconds>,v1=<hex HMAC-SHA256 of t, a dot, and the body>"`
-	RawBody   []byte `contentType:"application/json"`
+	RawBody   []byte
 }
 
 // Event is the body of a webhook. The provider sends it until it is acknowledged.
@@ -106,6 +107,6 @@ var (
 	}
 	ReceiveWebhook = contract.Route[WebhookInput, contract.Body[WebhookResult]]{
 		ID: "receive-payment-webhook", Service: Service, Method: http.MethodPost, Path: "/v1/webhooks/payments",
-		Permission: identity.Public, Summary: "For the payment provider: tell what became of a charge",
+		Permission: identity.Public, Summary: "For the payment provider: tell what became of a charge, as a signed JSON event",
 	}
 )
