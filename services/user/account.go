@@ -113,7 +113,15 @@ func (s *Service) Register(ctx context.Context, in *user.RegisterInput) (*contra
 
 // Me is the caller's account.
 func (s *Service) Me(ctx context.Context, _ *contract.None) (*contract.Body[user.User], error) {
-	a, err := findAccount(s.db.WithContext(ctx), identity.From(ctx).UserID)
+	return s.show(ctx, identity.From(ctx).UserID)
+}
+
+func (s *Service) show(ctx context.Context, id uuid.UUID) (*contract.Body[user.User], error) {
+	var a account
+	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
+		a, err = findAccount(tx, id)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -76,8 +76,10 @@ func (s *Service) Addresses(ctx context.Context, in *user.ListAddressesInput) (*
 		return nil, err
 	}
 	var rows []addressRow
-	err := s.db.WithContext(ctx).Raw(addresses+"WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?",
-		identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
+	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) error {
+		return tx.Raw(addresses+"WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?",
+			identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -136,7 +138,11 @@ func clearDefault(tx *gorm.DB, me uuid.UUID, next addressRow) error {
 
 // Address gives one of the caller's addresses.
 func (s *Service) Address(ctx context.Context, in *contract.ByID) (*contract.Body[user.Address], error) {
-	row, err := findAddress(s.db.WithContext(ctx), identity.From(ctx).UserID, in.ID)
+	var row addressRow
+	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
+		row, err = findAddress(tx, identity.From(ctx).UserID, in.ID)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,11 @@ func (s *Service) List(ctx context.Context, in *user.ListUsersInput) (*contract.
 	if err := w.err(); err != nil {
 		return nil, err
 	}
-	rows, err := listAccounts(s.db.WithContext(ctx), q, after.ID, in.Limit()+1)
+	var rows []account
+	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
+		rows, err = listAccounts(tx, q, after.ID, in.Limit()+1)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -57,11 +61,7 @@ func page[Row, Item any](rows []Row, limit int, item func(Row) Item, cursor func
 
 // User gives an account to an admin.
 func (s *Service) User(ctx context.Context, in *contract.ByID) (*contract.Body[user.User], error) {
-	a, err := findAccount(s.db.WithContext(ctx), in.ID)
-	if err != nil {
-		return nil, err
-	}
-	return &contract.Body[user.User]{Body: a.user()}, nil
+	return s.show(ctx, in.ID)
 }
 
 // Disable keeps an account from signing in and ends its sessions. Returns Conflict, code illegal_state, where it is

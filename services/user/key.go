@@ -35,16 +35,17 @@ type signingKey struct {
 // openKeys reads the keys of the database. Where there is none it makes one: instances that start together each offer
 // one, and the index that allows a single active key lets the first win, so that all of them read the same.
 func openKeys(ctx context.Context, db *gorm.DB, now time.Time) (keyring, error) {
-	rows, err := readKeys(db.WithContext(ctx))
-	if err == nil && len(rows) == 0 {
-		err = postgres.InTx(ctx, db, func(tx *gorm.DB) error {
-			if err := offerKey(tx, now); err != nil {
-				return err
-			}
-			rows, err = readKeys(tx)
+	var rows []keyRow
+	err := postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
+		if rows, err = readKeys(tx); err != nil || len(rows) > 0 {
 			return err
-		})
-	}
+		}
+		if err := offerKey(tx, now); err != nil {
+			return err
+		}
+		rows, err = readKeys(tx)
+		return err
+	})
 	if err != nil {
 		return keyring{}, err
 	}

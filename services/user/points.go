@@ -7,6 +7,7 @@ import (
 	"souk/shared/contract"
 	"souk/shared/contract/user"
 	"souk/shared/identity"
+	"souk/shared/postgres"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -15,8 +16,10 @@ import (
 // Points gives what the caller has.
 func (s *Service) Points(ctx context.Context, _ *contract.None) (*contract.Body[user.PointsBalance], error) {
 	var b user.PointsBalance
-	res := s.db.WithContext(ctx).Raw("SELECT available, held FROM points_account WHERE user_id = ?", identity.From(ctx).UserID).Scan(&b)
-	if err := found(res, noSuchUser); err != nil {
+	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) error {
+		return found(tx.Raw("SELECT available, held FROM points_account WHERE user_id = ?", identity.From(ctx).UserID).Scan(&b), noSuchUser)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &contract.Body[user.PointsBalance]{Body: b}, nil
@@ -47,8 +50,10 @@ func (s *Service) PointsHistory(ctx context.Context, in *user.ListPointsInput) (
 		after.ID = uuid.Max
 	}
 	var rows []entry
-	err = s.db.WithContext(ctx).Raw(`SELECT id, kind, points, gid, reference, created_at FROM points_entry
-		WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ?`, identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
+	err = postgres.Read(ctx, s.db, func(tx *gorm.DB) error {
+		return tx.Raw(`SELECT id, kind, points, gid, reference, created_at FROM points_entry
+			WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ?`, identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
+	})
 	if err != nil {
 		return nil, err
 	}

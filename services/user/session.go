@@ -38,12 +38,15 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 	hash := s.nobody
 	var claimed account
 	if email, ok := normalEmail(in.Body.Email); ok {
-		a, err := findAccountByEmail(s.db.WithContext(ctx), email)
+		err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
+			claimed, err = findAccountByEmail(tx, email)
+			return err
+		})
 		if err != nil && !fault.Is(err, fault.NotFound) {
 			return nil, err
 		}
 		if err == nil {
-			claimed, hash = a, a.PasswordHash
+			hash = claimed.PasswordHash
 		}
 	}
 	matches, err := s.passwords.Matches(ctx, in.Body.Password, hash)
@@ -62,7 +65,7 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 		if claimed, err = findAccount(tx, claimed.ID); err != nil {
 			return err
 		}
-		if claimed.State != active {
+		if claimed.State != active || claimed.PasswordHash != hash {
 			return invalidCredentials()
 		}
 		now := s.now()
@@ -206,5 +209,7 @@ func (s *Service) Sweep(ctx context.Context) error {
 
 // ForgetExpired forgets the sessions that have expired by now, with their tokens.
 func (s *Service) ForgetExpired(ctx context.Context) error {
-	return s.db.WithContext(ctx).Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error
+	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		return tx.Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error
+	})
 }

@@ -132,8 +132,9 @@ func insertSession(tx *gorm.DB, s session, now time.Time) error {
 }
 
 func insertToken(tx *gorm.DB, g grant, now time.Time) error {
-	return tx.Exec("INSERT INTO refresh_token (digest, session_id, parent, issued_at, expires_at) VALUES (?, ?, ?, ?, ?)",
-		digest(g.token), g.session.ID, g.parent, now, g.expires).Error
+	// A byte slice right behind a parenthesis is a list to GORM: the session goes first.
+	return tx.Exec("INSERT INTO refresh_token (session_id, digest, parent, issued_at, expires_at) VALUES (?, ?, ?, ?, ?)",
+		g.session.ID, digest(g.token), g.parent, now, g.expires).Error
 }
 
 // useToken uses up the token with that digest, and gives its session, if the token is fresh and the session lives. It is
