@@ -38,6 +38,7 @@ type Gateway struct {
 	clients  *limiter[netip.Prefix]
 	logins   *limiter[netip.Prefix]
 	users    *limiter[uuid.UUID]
+	tokens   *tokens
 	proxy    *httputil.ReverseProxy
 	document *document
 	pages    map[string]http.Handler // our own, by path
@@ -54,6 +55,7 @@ func New(cfg Config, deps Deps) *Gateway {
 		clients:  newLimiter[netip.Prefix](cfg.RateClient, time.Second),
 		logins:   newLimiter[netip.Prefix](cfg.RateLogin, time.Minute),
 		users:    newLimiter[uuid.UUID](cfg.RateUser, time.Second),
+		tokens:   newTokens(deps.Verifier, deps.Now),
 		document: newDocument(deps),
 	}
 	g.proxy = g.newProxy()
@@ -101,7 +103,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	user, err := g.identify(r, to)
+	user, err := g.tokens.identify(r, to)
 	if err != nil {
 		return err
 	}
@@ -141,26 +143,4 @@ func limit(w http.ResponseWriter, r *http.Request, what string, wait time.Durati
 	seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
 	w.Header().Set("Retry-After", seconds)
 	return fault.New(fault.Exhausted, "rate_limited", "too many requests; come back in %s s", seconds)
-}
-
-// identify is the user whose token r carries; uuid.Nil if it carries none. A token that is not valid is an error, or is
-// removed: see openness.
-func (g *Gateway) identify(r *http.Request, to route) (uuid.UUID, error) {
-	sent := r.Header.Values("Authorization")
-	if len(sent) == 0 {
-		return uuid.Nil, nil
-	}
-	token, ok := strings.CutPrefix(sent[0], "Bearer ")
-	if !ok || len(sent) > 1 { // two tokens could be read differently by two readers
-		token = ""
-	}
-	p, err := g.deps.Verifier.Verify(token)
-	if err == nil {
-		return p.UserID, nil
-	}
-	if to.open.to(r.Method) {
-		r.Header.Del("Authorization")
-		return uuid.Nil, nil
-	}
-	return uuid.Nil, err
 }

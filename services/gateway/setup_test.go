@@ -172,13 +172,17 @@ func (r *recorder) last(t testing.TB) *http.Request {
 
 // logBuffer keeps log lines.
 type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu      sync.Mutex
+	b       bytes.Buffer
+	discard bool // set before it is written to
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.discard {
+		return len(p), nil
+	}
 	return l.b.Write(p)
 }
 

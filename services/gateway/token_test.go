@@ -1,0 +1,60 @@
+package gateway
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"errors"
+	"testing"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/identity"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
+)
+
+// A token is verified again when its few seconds are over, and one that is refused is refused every time.
+func TestTokens_rememberTheValidForAWhile(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	now, asked, gone := start, 0, false
+	tokens := newTokens(identity.NewVerifier(func(*jwt.Token) (any, error) {
+		if asked++; gone {
+			return nil, errors.New("no such key")
+		}
+		return &key.PublicKey, nil
+	}, func() time.Time { return now }), func() time.Time { return now })
+	user := uuid.New()
+	token, err := identity.Sign(identity.Principal{UserID: user}, key, "k", start)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if got, err := tokens.verify(token); err != nil || got != user {
+			t.Fatalf("got %s, %v, want %s", got, err, user)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("it was verified %d times, want 1", asked)
+	}
+	other := token[:len(token)-2] + "AA"
+	for range 2 {
+		if _, err := tokens.verify(other); !fault.HasCode(err, "invalid_token") {
+			t.Errorf("a token that differs in its signature alone: %v", err)
+		}
+	}
+	now, gone = start.Add(tokenMemory), true
+	if _, err := tokens.verify(token); !fault.HasCode(err, "invalid_token") {
+		t.Errorf("after its time it was not verified again: %v", err)
+	}
+	now, gone = start.Add(identity.AccessTokenLife+time.Minute), false
+	if _, err := tokens.verify(token); !fault.HasCode(err, "token_expired") {
+		t.Errorf("an expired token: %v", err)
+	}
+}
