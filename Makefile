@@ -34,7 +34,7 @@ fmt: souk ## format the code
 	@$(SOUK) fmt
 
 build: ## build the services into .souk/bin
-	@mkdir -p .souk/bin && go build -trimpath -ldflags='-s -w' -tags nomsgpack -o .souk/bin/ $(addprefix ./,$(wildcard services/*/cmd/*))
+	@mkdir -p .souk/bin && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -tags nomsgpack -o .souk/bin/ $(addprefix ./,$(wildcard services/*/cmd/*))
 
 tidy: ## bring every go.mod and go.sum in order
 	@go work sync && for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy) || exit 1; done

@@ -19,6 +19,11 @@ func (s *Shop) build(ctx context.Context) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("build the services: %w", err)
 	}
+	unlock, err := lock(ctx, dir) // another shop of this working copy may be building, too
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	// No version stamp: git refuses to give one to root in somebody else's working copy.
 	args := []string{
 		"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w",
@@ -37,7 +42,8 @@ func (s *Shop) build(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = s.cfg.Root
-	cmd.Env = append(os.Environ(), "GOWORK=") // the workspace, whatever the caller's environment says
+	// The workspace, whatever the caller's environment says; and without C, as in the image.
+	cmd.Env = append(os.Environ(), "GOWORK=", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return errors.Join(fmt.Errorf("build the services: %w:\n%s", err, strings.TrimSpace(string(out))), ctx.Err())
 	}
