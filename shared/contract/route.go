@@ -149,6 +149,7 @@ func (p *parts) fill(v reflect.Value) error {
 			if err := p.fill(value); err != nil {
 				return err
 			}
+		case f.Name == "Body" && value.Kind() == reflect.Pointer && value.IsNil(): // a body that is left out
 		case f.Name == "Body":
 			b, err := json.Marshal(value.Interface())
 			if err != nil {
