@@ -32,12 +32,17 @@ func Migrate(ctx context.Context, db *gorm.DB, sets ...MigrationSet) (err error)
 		return asFault(ctx, err)
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
+	// However long another instance takes, we wait: lock_timeout is for requests.
+	if _, err := conn.ExecContext(ctx, "SET lock_timeout TO 0"); err != nil {
+		return asFault(ctx, err)
+	}
 	if _, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", migrationLock); err != nil {
 		return asFault(ctx, err)
 	}
 	defer func() {
 		_, unlock := conn.ExecContext(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", migrationLock)
-		err = errors.Join(err, unlock)
+		_, reset := conn.ExecContext(context.WithoutCancel(ctx), "RESET lock_timeout")
+		err = errors.Join(err, unlock, reset)
 	}()
 	for _, set := range sets {
 		if err := up(ctx, pool, set); err != nil {
