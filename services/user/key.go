@@ -53,14 +53,14 @@ func openKeys(ctx context.Context, db *gorm.DB, now time.Time) (keyring, error) 
 }
 
 type keyRow struct {
-	KID        string
+	ID         string
 	PrivateKey []byte
 	State      string
 }
 
 func readKeys(tx *gorm.DB) ([]keyRow, error) {
 	var rows []keyRow
-	err := tx.Raw("SELECT kid, private_key, state FROM signing_key WHERE state <> 'revoked' ORDER BY created_at, kid").Scan(&rows).Error
+	err := tx.Raw("SELECT kid AS id, private_key, state FROM signing_key WHERE state <> 'revoked' ORDER BY created_at, kid").Scan(&rows).Error
 	return rows, err
 }
 
@@ -74,7 +74,7 @@ func offerKey(tx *gorm.DB, now time.Time) error {
 		return err
 	}
 	return tx.Exec("INSERT INTO signing_key (kid, private_key, state, created_at) VALUES (?, ?, 'active', ?) ON CONFLICT DO NOTHING",
-		uuid.Must(uuid.NewV7()).String(), der, now).Error
+		uuid.Must(uuid.NewV7()).String(), postgres.Bytea(der), now).Error
 }
 
 func newKeyring(rows []keyRow) (keyring, error) {
@@ -82,20 +82,20 @@ func newKeyring(rows []keyRow) (keyring, error) {
 	for _, row := range rows {
 		parsed, err := x509.ParsePKCS8PrivateKey(row.PrivateKey)
 		if err != nil {
-			return keyring{}, fmt.Errorf("read signing key %s: %w", row.KID, err)
+			return keyring{}, fmt.Errorf("read signing key %s: %w", row.ID, err)
 		}
 		private, ok := parsed.(*ecdsa.PrivateKey)
 		if !ok || private.Curve != elliptic.P256() {
-			return keyring{}, fmt.Errorf("signing key %s is not on P-256", row.KID)
+			return keyring{}, fmt.Errorf("signing key %s is not on P-256", row.ID)
 		}
-		jwk, err := publicJWK(row.KID, &private.PublicKey)
+		jwk, err := publicJWK(row.ID, &private.PublicKey)
 		if err != nil {
-			return keyring{}, fmt.Errorf("publish signing key %s: %w", row.KID, err)
+			return keyring{}, fmt.Errorf("publish signing key %s: %w", row.ID, err)
 		}
 		k.public = append(k.public, jwk)
-		k.byID[row.KID] = &private.PublicKey
+		k.byID[row.ID] = &private.PublicKey
 		if row.State == "active" {
-			k.active = signingKey{row.KID, private}
+			k.active = signingKey{row.ID, private}
 		}
 	}
 	if k.active.private == nil {

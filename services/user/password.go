@@ -49,8 +49,8 @@ func NewArgon2() *Argon2 {
 	a := &Argon2{
 		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
 		// Each hash leaves 19 MiB to the garbage collector, and the runtime gives freed memory back only over minutes:
-		// measured, 20 logins at once take the process from 32 MiB (26 of them the program itself, mapped) to 120, where
-		// it stays; with this it is back at 35 half a second after the last. The collection it forces takes a few
+		// measured, 20 logins at once take the process from 32 MiB (26 of them the program itself, mapped) to 125, where
+		// it stays; with this it is back at 34 half a second after the last. The collection it forces takes a few
 		// milliseconds of a heap that is as small as ours, at a moment when nobody signs in.
 		release: time.AfterFunc(quiet, debug.FreeOSMemory),
 	}

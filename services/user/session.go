@@ -157,12 +157,12 @@ type session struct {
 // grant is a refresh token that is being given out.
 type grant struct {
 	session session
-	token   string // as only its holder will know it
-	parent  []byte // digest of the token it was given for; nil at login
+	token   string         // as only its holder will know it
+	parent  postgres.Bytea // digest of the token it was given for; nil at login
 	expires time.Time
 }
 
-func newGrant(of session, parent []byte, now time.Time) grant {
+func newGrant(of session, parent postgres.Bytea, now time.Time) grant {
 	b := make([]byte, tokenBytes)
 	_, _ = rand.Read(b) // never fails: see crypto/rand
 	expires := now.Add(idleLife)
@@ -172,7 +172,7 @@ func newGrant(of session, parent []byte, now time.Time) grant {
 	return grant{session: of, token: tokenPrefix + base64.RawURLEncoding.EncodeToString(b), parent: parent, expires: expires}
 }
 
-func digest(token string) []byte {
+func digest(token string) postgres.Bytea {
 	sum := sha256.Sum256([]byte(token))
 	return sum[:]
 }

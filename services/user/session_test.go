@@ -273,6 +273,9 @@ func TestKeys_arePublishedAndTheSameForEveryInstance(t *testing.T) {
 	}
 	var set map[string][]map[string]any
 	answer.Into(t, 200, &set)
+	if kid := scan[string](t, s.db, "SELECT kid FROM signing_key"); kid == "" || set["keys"][0]["kid"] != kid {
+		t.Errorf("the key is published as %q, want %q", set["keys"][0]["kid"], kid)
+	}
 	if len(set["keys"]) != 1 || set["keys"][0]["d"] != nil || len(set["keys"][0]) != 7 {
 		t.Errorf("got %s, want one key and its public half alone", answer.Body)
 	}

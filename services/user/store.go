@@ -6,6 +6,7 @@ import (
 
 	"souk/shared/fault"
 	"souk/shared/identity"
+	"souk/shared/postgres"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -132,14 +133,13 @@ func insertSession(tx *gorm.DB, s session, now time.Time) error {
 }
 
 func insertToken(tx *gorm.DB, g grant, now time.Time) error {
-	// A byte slice right behind a parenthesis is a list to GORM: the session goes first.
-	return tx.Exec("INSERT INTO refresh_token (session_id, digest, parent, issued_at, expires_at) VALUES (?, ?, ?, ?, ?)",
-		g.session.ID, digest(g.token), g.parent, now, g.expires).Error
+	return tx.Exec("INSERT INTO refresh_token (digest, session_id, parent, issued_at, expires_at) VALUES (?, ?, ?, ?, ?)",
+		digest(g.token), g.session.ID, g.parent, now, g.expires).Error
 }
 
 // useToken uses up the token with that digest, and gives its session, if the token is fresh and the session lives. It is
 // one statement, so that of two that come at once the second waits for the first, and then finds the token used.
-func useToken(tx *gorm.DB, shown []byte, now time.Time) (s session, ok bool, err error) {
+func useToken(tx *gorm.DB, shown postgres.Bytea, now time.Time) (s session, ok bool, err error) {
 	res := tx.Raw(`UPDATE refresh_token t SET used_at = ? FROM session s
 		WHERE t.digest = ? AND t.used_at IS NULL AND t.expires_at > ?
 		AND s.id = t.session_id AND s.revoked_at IS NULL AND s.expires_at > ?
@@ -149,14 +149,14 @@ func useToken(tx *gorm.DB, shown []byte, now time.Time) (s session, ok bool, err
 
 // revokeReused ends the session of a token that was used before, and gives it; the zero session where the token is
 // unknown or unused, or its session has ended already.
-func revokeReused(tx *gorm.DB, shown []byte, now time.Time) (session, error) {
+func revokeReused(tx *gorm.DB, shown postgres.Bytea, now time.Time) (session, error) {
 	var s session
 	return s, tx.Raw(`UPDATE session SET revoked_at = ?, revoked_for = 'reuse' WHERE revoked_at IS NULL
 		AND id = (SELECT session_id FROM refresh_token WHERE digest = ? AND used_at IS NOT NULL)
 		RETURNING id, user_id, expires_at`, now, shown).Scan(&s).Error
 }
 
-func revokeSession(tx *gorm.DB, shown []byte, now time.Time) error {
+func revokeSession(tx *gorm.DB, shown postgres.Bytea, now time.Time) error {
 	return tx.Exec(`UPDATE session SET revoked_at = ?, revoked_for = 'logout' WHERE revoked_at IS NULL
 		AND id = (SELECT session_id FROM refresh_token WHERE digest = ?)`, now, shown).Error
 }
