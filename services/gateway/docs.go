@@ -68,9 +68,10 @@ func (g *Gateway) index() http.Handler {
 	})
 }
 
-// embedded serves one file. It panics if there is none. A file that is stored compressed is sent so to whoever takes it.
-func embedded(files fs.FS, name string) http.Handler {
-	body, err := fs.ReadFile(files, name)
+// embedded serves one file out of the binary, of which no copy is made. It panics if there is none. A file that is stored
+// compressed is sent so to whoever takes it.
+func embedded(files embed.FS, name string) http.Handler {
+	info, err := fs.Stat(files, name)
 	if err != nil {
 		panic(err) // built in
 	}
@@ -84,23 +85,28 @@ func embedded(files fs.FS, name string) http.Handler {
 		h.Set("Content-Security-Policy", docsPolicy)
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "public, max-age=300")
-		content := body
+		f, err := files.Open(name)
+		if err != nil {
+			panic(err) // it was there
+		}
+		defer f.Close()
+		content := f.(io.ReadSeeker) //nolint:forcetypeassert,errcheck // so embed promises
 		if packed {
 			h.Add("Vary", "Accept-Encoding")
 			if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 				h.Set("Content-Encoding", "gzip")
-				h.Set("Content-Length", strconv.Itoa(len(body))) // ServeContent leaves it out of encoded content
+				h.Set("Content-Length", strconv.FormatInt(info.Size(), 10)) // ServeContent leaves it out of encoded content
 			} else {
-				content = unpack(body)
+				content = unpack(f)
 			}
 		}
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+		http.ServeContent(w, r, "", time.Time{}, content)
 	})
 }
 
 // unpack is for the few clients that take no gzip.
-func unpack(packed []byte) []byte {
-	z, err := gzip.NewReader(bytes.NewReader(packed))
+func unpack(packed io.Reader) io.ReadSeeker {
+	z, err := gzip.NewReader(packed)
 	if err != nil {
 		panic(err) // built in
 	}
@@ -108,5 +114,5 @@ func unpack(packed []byte) []byte {
 	if err != nil {
 		panic(err)
 	}
-	return plain
+	return bytes.NewReader(plain)
 }
