@@ -124,8 +124,8 @@ func TestListProducts_sorts(t *testing.T) {
 				var got []string
 				for token := ""; ; {
 					page := b.list(t, fmt.Sprintf("%s&page_size=%d&page_token=%s", query, size, token))
-					if len(page.Items) > size || (len(page.Items) == 0 && len(want) > 0) {
-						t.Fatalf("a page of %d items", len(page.Items))
+					if len(page.Items) > size || len(page.Items) == 0 || len(got) > len(want) {
+						t.Fatalf("a page of %d items after %d", len(page.Items), len(got))
 					}
 					got = append(got, names(page.Items)...)
 					if token = page.NextPageToken; token == "" {
