@@ -105,33 +105,36 @@ func TestCharge_saysNo(t *testing.T) {
 		edit(&c)
 		return c
 	}
-	for name, c := range map[string]struct {
-		charge payment.Charge
-		code   string
-	}{
-		"more than there is":        {chargeOf(id, 901), "insufficient_funds"},
-		"no wallet":                 {chargeOf(uuid.New(), 1), "insufficient_funds"},
-		"no wallet in the currency": {with(chargeOf(id, 1), func(c *payment.Charge) { c.Amount.Currency = "EUR" }), "insufficient_funds"},
-		"zero":                      {chargeOf(id, 0), "invalid_amount"},
-		"below zero":                {chargeOf(id, -5), "invalid_amount"},
-		"far too much":              {chargeOf(id, 1e18), "invalid_amount"},
-		"foreign currency":          {with(chargeOf(id, 1), func(c *payment.Charge) { c.Amount.Currency = "XTS" }), "unknown_currency"},
-		"an order that is paid":     {with(chargeOf(id, 1), func(c *payment.Charge) { c.OrderID = paid.OrderID }), "order_not_payable"},
-		"an order under way":        {with(chargeOf(id, 1), func(c *payment.Charge) { c.OrderID = under.OrderID }), "busy"},
-		"the payment under way":     {under, "busy"},
-		"the payment that is made":  {paid, "order_not_payable"},
-		"a voided one, more of it":  {with(voided, func(c *payment.Charge) { c.Amount = usd(101) }), "payment_reused"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			gid := uuid.New()
-			for range 2 {
-				wantCode(t, f.prepare(t, gid, payment.ActionCharge, c.charge), c.code)
-			}
-			if got := f.finish(t, gid, coordinator.Committed); got != twopc.Refused {
-				t.Errorf("a commit after the no got %s, want refused", got)
-			}
-		})
-	}
+	t.Run("cases", func(t *testing.T) { // what comes after looks at what they have left
+		for name, c := range map[string]struct {
+			charge payment.Charge
+			code   string
+		}{
+			"more than there is":        {chargeOf(id, 901), "insufficient_funds"},
+			"no wallet":                 {chargeOf(uuid.New(), 1), "insufficient_funds"},
+			"no wallet in the currency": {with(chargeOf(id, 1), func(c *payment.Charge) { c.Amount.Currency = "EUR" }), "insufficient_funds"},
+			"zero":                      {chargeOf(id, 0), "invalid_amount"},
+			"below zero":                {chargeOf(id, -5), "invalid_amount"},
+			"far too much":              {chargeOf(id, 1e18), "invalid_amount"},
+			"foreign currency":          {with(chargeOf(id, 1), func(c *payment.Charge) { c.Amount.Currency = "XTS" }), "unknown_currency"},
+			"an order that is paid":     {with(chargeOf(id, 1), func(c *payment.Charge) { c.OrderID = paid.OrderID }), "order_not_payable"},
+			"an order under way":        {with(chargeOf(id, 1), func(c *payment.Charge) { c.OrderID = under.OrderID }), "busy"},
+			"the payment under way":     {under, "busy"},
+			"the payment that is made":  {paid, "order_not_payable"},
+			"a voided one, more of it":  {with(voided, func(c *payment.Charge) { c.Amount = usd(101) }), "payment_reused"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				gid := uuid.New()
+				for range 2 {
+					wantCode(t, f.prepare(t, gid, payment.ActionCharge, c.charge), c.code)
+				}
+				if got := f.finish(t, gid, coordinator.Committed); got != twopc.Refused {
+					t.Errorf("a commit after the no got %s, want refused", got)
+				}
+			})
+		}
+	})
 	f.wantWallet(t, token, 900, 100)
 	f.wantMerchant(t, 500, 0)
 	f.wantLedgerRight(t)
@@ -286,20 +289,23 @@ func TestRefundBranch_saysNo(t *testing.T) {
 	}
 	euro := refundOf(c, 5)
 	euro.Amount = money.Money{Amount: 5, Currency: "EUR"}
-	for name, r := range map[string]struct {
-		refund payment.Refund
-		code   string
-	}{
-		"too much":         {refundOf(c, 1001), "refund_too_large"},
-		"zero":             {refundOf(c, 0), "invalid_amount"},
-		"another currency": {euro, "currency_mismatch"},
-		"no payment":       {refundOf(payment.Charge{PaymentID: uuid.New()}, 1), "not_found"},
-		"not captured":     {refundOf(held, 1), "illegal_state"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			wantCode(t, f.prepare(t, uuid.New(), payment.ActionRefund, r.refund), r.code)
-		})
-	}
+	t.Run("cases", func(t *testing.T) { // what comes after looks at what they have left
+		for name, r := range map[string]struct {
+			refund payment.Refund
+			code   string
+		}{
+			"too much":         {refundOf(c, 1001), "refund_too_large"},
+			"zero":             {refundOf(c, 0), "invalid_amount"},
+			"another currency": {euro, "currency_mismatch"},
+			"no payment":       {refundOf(payment.Charge{PaymentID: uuid.New()}, 1), "not_found"},
+			"not captured":     {refundOf(held, 1), "illegal_state"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				wantCode(t, f.prepare(t, uuid.New(), payment.ActionRefund, r.refund), r.code)
+			})
+		}
+	})
 	f.wantMerchant(t, 1000, 0)
 	f.wantWallet(t, token, 0, 0)
 

@@ -17,19 +17,26 @@ import (
 	"gorm.io/gorm"
 )
 
-// transitions is every legal move of a payment. The move back from voided is that of a checkout that is tried again:
-// doc.go tells why.
-var transitions = map[string][]string{
-	"":                        {payment.Authorized},
-	payment.Authorized:        {payment.Captured, payment.Voided},
-	payment.Captured:          {payment.PartiallyRefunded, payment.Refunded},
-	payment.PartiallyRefunded: {payment.PartiallyRefunded, payment.Refunded},
-	payment.Voided:            {payment.Authorized},
+// transitions is the table of a payment's legal moves: where it may go from a state, which is empty before the first. The
+// move back from voided is that of a checkout that is tried again: doc.go tells why.
+func transitions(from string) []string {
+	switch from {
+	case "":
+		return []string{payment.Authorized}
+	case payment.Authorized:
+		return []string{payment.Captured, payment.Voided}
+	case payment.Captured, payment.PartiallyRefunded:
+		return []string{payment.PartiallyRefunded, payment.Refunded}
+	case payment.Voided:
+		return []string{payment.Authorized}
+	default: // payment.Refunded: nothing is left to move
+		return nil
+	}
 }
 
 // refundable reports whether a payment in that state may have something refunded.
 func refundable(status string) bool {
-	return slices.Contains(transitions[status], payment.Refunded)
+	return slices.Contains(transitions(status), payment.Refunded)
 }
 
 // move is one step of a payment.
@@ -45,7 +52,7 @@ type move struct {
 // not in the table or not from the state the payment is in.
 func (s *Service) move(tx *gorm.DB, m move) error {
 	illegal := fault.New(fault.Conflict, "illegal_state", "the payment cannot go from %q to %q", m.from, m.to)
-	if !slices.Contains(transitions[m.from], m.to) {
+	if !slices.Contains(transitions(m.from), m.to) {
 		return illegal
 	}
 	if m.from != "" {

@@ -153,22 +153,30 @@ func refundBusy() error {
 // refundBranches is the transaction of a refund, made of its plan alone and of the order's lines, which never change.
 func (s *Service) refundBranches(ctx context.Context, r refundRow) ([]twopc.Branch, error) {
 	branches := []twopc.Branch{
-		{Service: payment.Service, Action: payment.ActionRefund, Key: r.PaymentID.String(),
-			Payload: payment.Refund{RefundID: r.ID, PaymentID: r.PaymentID, Amount: r.money(), Reason: r.Reason}},
-		{Service: order.Service, Action: order.ActionRefund, Key: r.OrderID.String(),
-			Payload: order.Refund{OrderID: r.OrderID, RefundID: r.ID, Amount: r.money(), Full: r.completes()}},
+		{
+			Service: payment.Service, Action: payment.ActionRefund, Key: r.PaymentID.String(),
+			Payload: payment.Refund{RefundID: r.ID, PaymentID: r.PaymentID, Amount: r.money(), Reason: r.Reason},
+		},
+		{
+			Service: order.Service, Action: order.ActionRefund, Key: r.OrderID.String(),
+			Payload: order.Refund{OrderID: r.OrderID, RefundID: r.ID, Amount: r.money(), Full: r.completes()},
+		},
 	}
 	if r.Restock {
 		o, err := order.LookupOrder.Call(ctx, s.mesh, &contract.ByID{ID: r.OrderID})
 		if err != nil {
 			return nil, err
 		}
-		branches = append(branches, twopc.Branch{Service: product.Service, Action: product.ActionRestock, Key: r.OrderID.String(),
-			Payload: product.Lines{OrderID: r.OrderID, Lines: o.Body.Lines}})
+		branches = append(branches, twopc.Branch{
+			Service: product.Service, Action: product.ActionRestock, Key: r.OrderID.String(),
+			Payload: product.Lines{OrderID: r.OrderID, Lines: o.Body.Lines},
+		})
 	}
 	if points := r.pointsBack(); points > 0 {
-		branches = append(branches, twopc.Branch{Service: user.Service, Action: user.ActionTakeBack, Key: r.UserID.String(),
-			Payload: user.Points{UserID: r.UserID, Points: points, Reference: r.ID.String()}})
+		branches = append(branches, twopc.Branch{
+			Service: user.Service, Action: user.ActionTakeBack, Key: r.UserID.String(),
+			Payload: user.Points{UserID: r.UserID, Points: points, Reference: r.ID.String()},
+		})
 	}
 	return branches, nil
 }

@@ -123,27 +123,30 @@ func TestRefund_refusesWhatCannotBe(t *testing.T) {
 		t.Fatal(err)
 	}
 	with := func(b map[string]any, key string, v any) map[string]any { b[key] = v; return b }
-	for name, r := range map[string]struct {
-		id     uuid.UUID
-		body   map[string]any
-		status int
-		code   string
-	}{
-		"too much":         {c.PaymentID, part(1001), 409, "refund_too_large"},
-		"zero":             {c.PaymentID, part(0), 422, "invalid_amount"},
-		"negative":         {c.PaymentID, part(-1), 422, "invalid"},
-		"another currency": {c.PaymentID, with(part(1), "amount", money.Money{Amount: 1, Currency: "EUR"}), 422, "currency_mismatch"},
-		"goods for a part": {c.PaymentID, with(part(1), "restock", true), 422, "restock_needs_full_refund"},
-		"no reason":        {c.PaymentID, map[string]any{"amount": usd(1)}, 422, "invalid"},
-		"a long reason":    {c.PaymentID, with(part(1), "reason", strings.Repeat("a", 201)), 422, "invalid"},
-		"unknown field":    {c.PaymentID, with(part(1), "points", 5), 422, "invalid"},
-		"no payment":       {uuid.New(), part(1), 404, "not_found"},
-		"not captured":     {held.PaymentID, part(1), 409, "illegal_state"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f.refund(t, r.id, uuid.NewString(), r.body).Problem(t, r.status, r.code)
-		})
-	}
+	t.Run("cases", func(t *testing.T) { // what comes after looks at what they have left
+		for name, r := range map[string]struct {
+			id     uuid.UUID
+			body   map[string]any
+			status int
+			code   string
+		}{
+			"too much":         {c.PaymentID, part(1001), 409, "refund_too_large"},
+			"zero":             {c.PaymentID, part(0), 422, "invalid_amount"},
+			"negative":         {c.PaymentID, part(-1), 422, "invalid"},
+			"another currency": {c.PaymentID, with(part(1), "amount", money.Money{Amount: 1, Currency: "EUR"}), 422, "currency_mismatch"},
+			"goods for a part": {c.PaymentID, with(part(1), "restock", true), 422, "restock_needs_full_refund"},
+			"no reason":        {c.PaymentID, map[string]any{"amount": usd(1)}, 422, "invalid"},
+			"a long reason":    {c.PaymentID, with(part(1), "reason", strings.Repeat("a", 201)), 422, "invalid"},
+			"unknown field":    {c.PaymentID, with(part(1), "points", 5), 422, "invalid"},
+			"no payment":       {uuid.New(), part(1), 404, "not_found"},
+			"not captured":     {held.PaymentID, part(1), 409, "illegal_state"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				f.refund(t, r.id, uuid.NewString(), r.body).Problem(t, r.status, r.code)
+			})
+		}
+	})
 	f.Do(t, testkit.Request{Method: "POST", Path: "/v1/payments/" + c.PaymentID.String() + "/refunds", Token: token, Key: "k", Body: part(1)}).
 		Problem(t, 403, "forbidden")
 	if n := f.count(t, "SELECT count(*) FROM refund"); n != 0 {

@@ -98,6 +98,6 @@ func readerOf(ctx context.Context) reader {
 }
 
 // busy says that the same request may succeed a moment later; shared/twopc takes the code as a passing reason.
-func busy(format string, args ...any) *fault.Error {
-	return fault.New(fault.Conflict, "busy", format, args...)
+func busy(message string) *fault.Error {
+	return fault.New(fault.Conflict, "busy", "%s", message)
 }

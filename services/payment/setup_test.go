@@ -84,7 +84,7 @@ func setup(t *testing.T, provider payments.Provider) *shop {
 	if provider == nil {
 		provider = f.sandbox
 	}
-	f.payment = payments.New(payments.Config{WebhookSecret: secret, ProviderTimeout: 200 * time.Millisecond},
+	f.payment = payments.New(payments.Config{WebhookSecret: secret},
 		payments.Deps{DB: f.db, Mesh: f.mesh.Client(), Provider: provider, Now: f.clock.now, Log: logger, Metrics: prometheus.NewRegistry()})
 	f.payment.Routes(f.Server)
 	f.admin = f.Token(t, uuid.New(), identity.Admin)
@@ -116,7 +116,11 @@ func topUpBody(amount money.Money, card string) map[string]any {
 // fund puts amount into the wallet of the customer with token.
 func (f *shop) fund(t *testing.T, token string, amount int64) {
 	t.Helper()
-	f.post(t, token, "/v1/wallets/USD/top-ups", topUpBody(usd(amount), good)).Into(t, 201, nil)
+	var made payment.TopUp
+	f.post(t, token, "/v1/wallets/USD/top-ups", topUpBody(usd(amount), good)).Into(t, 201, &made)
+	if made.Status != payment.Succeeded {
+		t.Fatalf("got %+v, want it to succeed", made)
+	}
 }
 
 // wantWallet checks what is in the caller's dollar wallet.
@@ -156,10 +160,10 @@ func (f *shop) wantLedgerRight(t *testing.T) {
 }
 
 // count counts rows.
-func (f *shop) count(t *testing.T, query string, args ...any) int {
+func (f *shop) count(t *testing.T, query string) int {
 	t.Helper()
 	var n int
-	if err := f.db.Raw(query, args...).Row().Scan(&n); err != nil {
+	if err := f.db.Raw(query).Row().Scan(&n); err != nil {
 		t.Fatal(err)
 	}
 	return n
@@ -269,6 +273,7 @@ type sibling struct {
 }
 
 func (b *sibling) handler(t *testing.T, name string) *testkit.Service {
+	t.Helper()
 	s := testkit.NewService(t, name)
 	httpapi.Handle(s.Server, twopc.PrepareRoute(name), func(_ context.Context, in *twopc.PrepareInput) (*contract.Body[twopc.Vote], error) {
 		b.mu.Lock()
@@ -320,6 +325,7 @@ type register struct {
 }
 
 func newRegister(t *testing.T, mesh testkit.Hosts) *register {
+	t.Helper()
 	r := &register{client: mesh.Client(), known: map[uuid.UUID]coordinator.Outcome{}}
 	s := testkit.NewService(t, coordinator.Service)
 	httpapi.Handle(s.Server, coordinator.BeginTransaction, func(ctx context.Context, in *coordinator.BeginInput) (*coordinator.BeginOutput, error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -414,7 +413,7 @@ func TestCard_hidesItself(t *testing.T) {
 	t.Parallel()
 	var log buffer
 	card := payment.Card{Number: good, CVC: "987"}
-	slog.New(slog.NewTextHandler(&log, nil)).Info("card", "card", card, "text", http.StatusText(200))
+	slog.New(slog.NewTextHandler(&log, nil)).Info("card", "card", card)
 	for _, shown := range []string{log.String(), sprint("%v", card), sprint("%+v", card), sprint("%#v", card), sprint("%s", &card)} {
 		if strings.Contains(shown, good) || strings.Contains(shown, "987") {
 			t.Errorf("the card shows itself: %s", shown)

@@ -29,10 +29,14 @@ func (s *Service) Transfer(ctx context.Context, in *payment.TransferInput) (*pay
 		out := &payment.TransferOutput{Status: http.StatusCreated, Location: "/api/v1/transfers/" + id.String()}
 
 		gid, err := s.twopc.Settle(ctx, r, settleTimeout, []twopc.Branch{
-			{Service: user.Service, Action: user.ActionSpend, Key: who.String(),
-				Payload: user.Points{UserID: who, Points: points, Reference: id.String()}},
-			{Service: payment.Service, Action: payment.ActionCredit, Key: who.String(),
-				Payload: payment.Credit{TransferID: id, UserID: who, Points: points, Amount: amount}},
+			{
+				Service: user.Service, Action: user.ActionSpend, Key: who.String(),
+				Payload: user.Points{UserID: who, Points: points, Reference: id.String()},
+			},
+			{
+				Service: payment.Service, Action: payment.ActionCredit, Key: who.String(),
+				Payload: payment.Credit{TransferID: id, UserID: who, Points: points, Amount: amount},
+			},
 		})
 		var pending *twopc.PendingError
 		switch {

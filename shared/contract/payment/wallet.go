@@ -1,3 +1,5 @@
+// Package payment is the wire of the payment service: what customers and who manages payments ask of it, what the payment
+// provider tells it, and what it does as its branch of a transaction.
 package payment
 
 import (
