@@ -61,7 +61,7 @@ func measure(b *testing.B, url, token string) {
 			b.Fatal(err)
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		times = append(times, time.Since(start))
 		if resp.StatusCode != http.StatusOK {
 			b.Fatal(resp.Status)

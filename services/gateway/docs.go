@@ -89,8 +89,8 @@ func embedded(files embed.FS, name string) http.Handler {
 		if err != nil {
 			panic(err) // it was there
 		}
-		defer f.Close()
-		content := f.(io.ReadSeeker) //nolint:forcetypeassert,errcheck // so embed promises
+		defer f.Close()              //nolint:errcheck // it was only read
+		content := f.(io.ReadSeeker) // so embed promises
 		if packed {
 			h.Add("Vary", "Accept-Encoding")
 			if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {

@@ -126,7 +126,11 @@ func TestServe_checksTokens(t *testing.T) {
 	}
 	for name, c := range bad {
 		for _, to := range []struct{ method, path string }{
-			{"GET", "/api/v1/orders"}, {"POST", "/api/v1/orders"}, {"POST", "/api/v1/products"}, {"GET", "/api/v1/users/me"}, {"GET", "/api/v1/transactions"},
+			{"GET", "/api/v1/orders"},
+			{"POST", "/api/v1/orders"},
+			{"POST", "/api/v1/products"},
+			{"GET", "/api/v1/users/me"},
+			{"GET", "/api/v1/transactions"},
 		} {
 			before := r.count()
 			got := e.do(t, to.method, to.path, nil, "Authorization", c.header)
@@ -137,8 +141,12 @@ func TestServe_checksTokens(t *testing.T) {
 		}
 		// Where nobody needs a token, a bad one is as good as none, and goes no further.
 		for _, to := range []struct{ method, path string }{
-			{"POST", "/api/v1/auth/login"}, {"POST", "/api/v1/auth/refresh"}, {"GET", "/api/v1/products"}, {"HEAD", "/api/v1/categories"},
-			{"POST", "/api/v1/webhooks/sandbox"}, {"GET", "/.well-known/jwks.json"},
+			{"POST", "/api/v1/auth/login"},
+			{"POST", "/api/v1/auth/refresh"},
+			{"GET", "/api/v1/products"},
+			{"HEAD", "/api/v1/categories"},
+			{"POST", "/api/v1/webhooks/sandbox"},
+			{"GET", "/.well-known/jwks.json"},
 		} {
 			e.do(t, to.method, to.path, nil, "Authorization", c.header).Into(t, 200, nil)
 			if got := r.last(t).Header.Values("Authorization"); len(got) != 0 {

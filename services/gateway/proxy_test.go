@@ -42,8 +42,8 @@ func TestForward_limitsTheBody(t *testing.T) {
 		}
 	}
 	before := finished.Load()
-	for name, b := range map[string]io.Reader{"known": body(limit + 1), "chunked": chunked(limit + 1), "chunked 3 MiB": chunked(3 << 20)} {
-		t.Run(name, func(t *testing.T) { e.do(t, "POST", "/api/v1/orders", b).Problem(t, 413, "too_large") })
+	for _, b := range []io.Reader{body(limit + 1), chunked(limit + 1), chunked(3 << 20)} {
+		e.do(t, "POST", "/api/v1/orders", b).Problem(t, 413, "too_large")
 	}
 	if got := finished.Load(); got != before {
 		t.Errorf("a service took %d bodies that are too large for whole", got-before)
@@ -66,7 +66,7 @@ func TestForward_doesNotWaitForSlowBodies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close()
+			defer c.Close() //nolint:errcheck // the test is over
 			fmt.Fprintf(c, "POST /api/v1/orders HTTP/1.1\r\nHost: x\r\n%s", head)
 			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
@@ -74,7 +74,7 @@ func TestForward_doesNotWaitForSlowBodies(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer resp.Body.Close()
-			if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 400 || !strings.Contains(string(body), "slow_body") {
+			if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusBadRequest || !strings.Contains(string(body), "slow_body") {
 				t.Errorf("got status %d %s, want 400", resp.StatusCode, body)
 			}
 		})
@@ -88,7 +88,7 @@ func TestForward_answersForServicesThatDoNot(t *testing.T) {
 		t.Fatal(err)
 	}
 	dead := listener.Addr().String()
-	listener.Close()
+	_ = listener.Close()
 	none := func(http.ResponseWriter, *http.Request) {}
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	hijack := func(text string) http.HandlerFunc {
@@ -96,7 +96,7 @@ func TestForward_answersForServicesThatDoNot(t *testing.T) {
 			c, _, err := w.(http.Hijacker).Hijack()
 			if err == nil {
 				fmt.Fprint(c, text)
-				c.Close()
+				_ = c.Close()
 			}
 		}
 	}
@@ -192,7 +192,7 @@ func TestForward_noticesThatTheClientLeft(t *testing.T) {
 	}
 	go func() { <-reached; leave() }()
 	if resp, err := client.Do(req); !errors.Is(err, context.Canceled) {
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		t.Fatalf("got %v, want a canceled request", err)
 	}
 	<-ended // the service is told
@@ -217,7 +217,7 @@ func TestForward_recordsAnAnswerThatBreaksOff(t *testing.T) {
 		if _, err = io.ReadAll(resp.Body); err == nil {
 			t.Error("half an answer came as a whole one")
 		}
-		resp.Body.Close()
+		_ = resp.Body.Close()
 	}
 	if event := e.log.await(t, 200); event["aborted"] != true {
 		t.Errorf("the log does not say that it broke off: %v", event)

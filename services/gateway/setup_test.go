@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -117,8 +118,8 @@ func (e *edge) do(t testing.TB, method, path string, body io.Reader, headers ...
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := 0; i < len(headers); i += 2 {
-		req.Header.Add(headers[i], headers[i+1])
+	for pair := range slices.Chunk(headers, 2) {
+		req.Header.Add(pair[0], pair[1])
 	}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -133,8 +134,6 @@ func (e *edge) do(t testing.TB, method, path string, body io.Reader, headers ...
 }
 
 // client shows answers as they are.
-//
-//nolint:gochecknoglobals // never changes
 var client = &http.Client{
 	Transport:     &http.Transport{DisableCompression: true, DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

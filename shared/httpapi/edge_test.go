@@ -68,11 +68,11 @@ func TestObserve_recordsWhatIsAborted(t *testing.T) {
 	}))
 	func() {
 		defer func() {
-			if v := recover(); v != http.ErrAbortHandler {
+			if v := recover(); v != http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
 				t.Errorf("recovered %v, want http.ErrAbortHandler passed on", v)
 			}
 		}()
-		s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("BREW", "/things/1", http.NoBody))
+		s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "BREW", "/things/1", http.NoBody))
 	}()
 	var event struct {
 		Msg, Route, Method string

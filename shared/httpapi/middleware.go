@@ -113,7 +113,7 @@ func (s *Server) recover(c *gin.Context) {
 		if v == nil {
 			return
 		}
-		if v == http.ErrAbortHandler {
+		if v == http.ErrAbortHandler { //nolint:errorlint // a panic value, compared as net/http does
 			telemetry.Note(c.Request.Context(), slog.Bool("aborted", true))
 			panic(v) // a proxy that lost its client: net/http knows what to do
 		}
