@@ -34,7 +34,7 @@ func parse(body []byte) (object, error) {
 }
 
 // merge makes one OpenAPI 3.1 document of several: the paths as they are outside, and only those that can be reached;
-// the components of all. Two services may have the same component; where they have different ones of the same name, the
+// the components that these refer to. Two services may have the same component; where they have different ones of the same name, the
 // later service's is led by the service's name. The same documents in the same order give the same bytes.
 func merge(version string, sources []source) []byte {
 	m := merger{paths: object{}, components: object{}, ids: map[string]bool{}}
@@ -58,7 +58,7 @@ func merge(version string, sources []source) []byte {
 		"tags":       tags,
 		"security":   []any{}, // an operation that needs a token says so itself
 		"paths":      m.paths,
-		"components": m.components,
+		"components": m.reachable(),
 	}
 	b, err := json.Marshal(doc)
 	if err != nil {
@@ -149,6 +149,41 @@ func (m *merger) conflicts(service string, components object) map[string]string 
 	return renamed
 }
 
+// reachable is the components that the paths refer to, and those refer to, with all security schemes. The others belong to
+// operations that are not for outsiders.
+func (m *merger) reachable() object {
+	kept := object{}
+	var follow func(v any)
+	follow = func(v any) {
+		switch v := v.(type) {
+		case object:
+			for _, x := range v {
+				follow(x)
+			}
+		case []any:
+			for _, x := range v {
+				follow(x)
+			}
+		case string:
+			rest, ok := strings.CutPrefix(v, componentsRef)
+			kind, name, _ := strings.Cut(rest, "/")
+			c, there := asObject(m.components[kind])[name]
+			if !ok || !there {
+				return
+			}
+			if _, done := asObject(kept[kind])[name]; !done {
+				child(kept, kind)[name] = c
+				follow(c)
+			}
+		}
+	}
+	follow(m.paths)
+	if schemes, ok := m.components["securitySchemes"]; ok {
+		kept["securitySchemes"] = schemes
+	}
+	return kept
+}
+
 // freeName is name led by the service's, and by that again should it be taken.
 func freeName(taken, own object, service, name string) string {
 	lead := strings.ToUpper(service[:1]) + service[1:]
@@ -162,7 +197,9 @@ func freeName(taken, own object, service, name string) string {
 	}
 }
 
-func reference(kind, name string) string { return "#/components/" + kind + "/" + name }
+const componentsRef = "#/components/"
+
+func reference(kind, name string) string { return componentsRef + kind + "/" + name }
 
 // rename is a copy of v in which references to what was renamed follow it.
 func rename(v any, renamed map[string]string) any {
