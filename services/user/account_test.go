@@ -157,7 +157,7 @@ func TestSecrets_areInNoRowAndNoLog(t *testing.T) {
 	})
 	svc.Routes(s.Server)
 
-	const email, secret, other = "secret@souk.example", "Tr0ub4dor&3-secret", "wrong-Tr0ub4dor&3"
+	const email, secret, other = "secret@souk.example", "Tr0ub4dor&3-secret", "wrong-Tr0ub4dor&3" //nolint:gosec // it opens nothing
 	key := uuid.NewString()
 	for range 2 {
 		s.Do(t, testkit.Request{Method: "POST", Path: "/v1/auth/register", Key: key, Body: registration(email, secret, "X")}).Into(t, 201, nil)
@@ -213,8 +213,12 @@ func TestMe_showsAndChangesTheOwnAccount(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	for _, body := range []any{
-		map[string]any{"display_name": ""}, map[string]any{"display_name": "\u200b\x01"}, map[string]any{"display_name": strings.Repeat("x", 101)},
-		map[string]any{"email": "other@souk.example"}, map[string]any{"roles": []string{"admin"}}, map[string]any{"disabled": true},
+		map[string]any{"display_name": ""},
+		map[string]any{"display_name": "\u200b\x01"},
+		map[string]any{"display_name": strings.Repeat("x", 101)},
+		map[string]any{"email": "other@souk.example"},
+		map[string]any{"roles": []string{"admin"}},
+		map[string]any{"disabled": true},
 	} {
 		patch(body).Problem(t, 422, "invalid")
 	}

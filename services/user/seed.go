@@ -13,6 +13,8 @@ import (
 )
 
 // The people of a freshly seeded shop. Their ids never change, so that demonstrations and tests can name them.
+//
+//nolint:gochecknoglobals // never change
 var (
 	SeedAdmin = uuid.MustParse("01920000-0000-7000-8000-000000000001") // admin@souk.example
 	SeedAlice = uuid.MustParse("01920000-0000-7000-8000-000000000002") // alice@souk.example

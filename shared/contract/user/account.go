@@ -1,3 +1,4 @@
+// Package user is the wire of the user service: accounts, sessions, addresses and reward points.
 package user
 
 import (
