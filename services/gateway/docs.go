@@ -89,7 +89,7 @@ func embedded(files embed.FS, name string) http.Handler {
 		if err != nil {
 			panic(err) // it was there
 		}
-		defer f.Close()              //nolint:errcheck // it was only read
+		defer f.Close()
 		content := f.(io.ReadSeeker) // so embed promises
 		if packed {
 			h.Add("Vary", "Accept-Encoding")

@@ -66,7 +66,7 @@ func TestForward_doesNotWaitForSlowBodies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.Close() //nolint:errcheck // the test is over
+			defer c.Close()
 			fmt.Fprintf(c, "POST /api/v1/orders HTTP/1.1\r\nHost: x\r\n%s", head)
 			_ = c.SetReadDeadline(time.Now().Add(5 * time.Second))
 			resp, err := http.ReadResponse(bufio.NewReader(c), nil)
