@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -120,6 +121,16 @@ func (s *Server) recover(c *gin.Context) {
 		telemetry.Note(c.Request.Context(), slog.String("stack", string(debug.Stack())))
 		writeProblem(c, fmt.Errorf("panic: %v", v))
 	}()
+	c.Next()
+}
+
+// readable refuses a query that cannot be read as a whole. net/http drops what it cannot read of one, and a filter that
+// is silently not applied answers another question than was asked.
+func readable(c *gin.Context) {
+	if _, err := url.ParseQuery(c.Request.URL.RawQuery); err != nil {
+		writeProblem(c, fault.New(fault.Malformed, "malformed_query", "the query of the URL cannot be read").Because(err))
+		return
+	}
 	c.Next()
 }
 

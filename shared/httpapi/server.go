@@ -48,7 +48,7 @@ type Server struct {
 // New makes a server with no operations. From the first one on it serves its OpenAPI document at /openapi.json.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics)}
-	s.engine.Use(s.observe, s.recover, limitTime, limitBody)
+	s.engine.Use(s.observe, s.recover, readable, limitTime, limitBody)
 	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
 	s.engine.NoMethod(s.refuse(fault.New(fault.Method, "method_not_allowed", "this path does not take that method")))
 	return s

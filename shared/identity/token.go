@@ -75,11 +75,20 @@ func RemoteKeys(ctx context.Context, url string, client *http.Client, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	return k.Keyfunc, nil
+	return func(t *jwt.Token) (any, error) {
+		key, err := k.KeyfuncCtx(ctx)(t)
+		if err == nil {
+			return key, nil
+		}
+		if known, readErr := k.Storage().KeyReadAll(ctx); readErr == nil && len(known) == 0 {
+			return nil, fault.New(fault.Unavailable, "", "access tokens cannot be verified just now").Because(err)
+		}
+		return nil, err
+	}, nil
 }
 
 // Verify gives the principal of a token. Everything that is wrong with it is Unauthenticated: code token_expired where
-// a new one would help, invalid_token otherwise. The order of the checks is cheap before dear: length and shape, then
+// a new one would help, invalid_token otherwise. While no key has ever been fetched it is Unavailable. The order of the checks is cheap before dear: length and shape, then
 // algorithm, key, signature, type, issuer, audience and times.
 func (v *Verifier) Verify(token string) (Principal, error) {
 	if len(token) > tokenBytes || strings.Count(token, ".") != 2 {
@@ -88,6 +97,8 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 	var c claims
 	t, err := v.parser.ParseWithClaims(token, &c, v.keys)
 	switch {
+	case fault.Is(err, fault.Unavailable): // no keys: that says nothing about the token
+		return Principal{}, err
 	case errors.Is(err, jwt.ErrTokenExpired):
 		return Principal{}, fault.New(fault.Unauthenticated, "token_expired", "the access token has expired").Because(err)
 	case err != nil:

@@ -5,7 +5,11 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/base64"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,6 +87,41 @@ func TestVerify_refuses(t *testing.T) {
 	}
 	if _, err := v.Verify(mint(t, jwt.SigningMethodES256, "at+jwt", registered, key)); err != nil {
 		t.Errorf("the token that the others are variations of is refused: %v", err)
+	}
+}
+
+func TestVerify_withoutKeysIsNotTheTokensFault(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	key, _ := setup(t, now)
+	up := new(atomic.Bool)
+	jwks := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !up.Load() {
+			http.Error(w, "away", http.StatusServiceUnavailable)
+			return
+		}
+		x, y := base64.RawURLEncoding.EncodeToString(key.X.FillBytes(make([]byte, 32))), base64.RawURLEncoding.EncodeToString(key.Y.FillBytes(make([]byte, 32)))
+		_, _ = w.Write([]byte(`{"keys":[{"kty":"EC","crv":"P-256","use":"sig","alg":"ES256","kid":"k1","x":"` + x + `","y":"` + y + `"}]}`))
+	}))
+	defer jwks.Close()
+	keys, err := identity.RemoteKeys(t.Context(), jwks.URL, jwks.Client(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := identity.NewVerifier(keys, time.Now)
+	token := sign(t, identity.Principal{UserID: uuid.New()}, key, now)
+	if _, err := v.Verify(token); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("without keys: %v", err)
+	}
+	up.Store(true)
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if _, err = v.Verify(token); err == nil || time.Now().After(deadline) {
+			break
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	if err != nil {
+		t.Errorf("with keys: %v", err)
 	}
 }
 

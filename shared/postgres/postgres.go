@@ -7,6 +7,7 @@ package postgres
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -58,8 +59,8 @@ func Open(cfg Config) (*gorm.DB, error) {
 	pool.SetConnMaxLifetime(connLife)
 	pool.SetConnMaxIdleTime(connIdle)
 
-	return gorm.Open(postgres.New(postgres.Config{Conn: pool}), &gorm.Config{
-		TranslateError:         true,
+	return gorm.Open(dialector{postgres.New(postgres.Config{Conn: pool})}, &gorm.Config{
+		TranslateError:         true, // by our dialector: every error of every query has its kind
 		SkipDefaultTransaction: true, // InTx is the only transaction
 		DisableAutomaticPing:   true,
 		Logger:                 logger.Discard, // an error is returned, and logged once where it is handled
@@ -68,6 +69,17 @@ func Open(cfg Config) (*gorm.DB, error) {
 		NamingStrategy: schema.NamingStrategy{IdentifierMaxLength: identifierBytes, NameReplacer: strings.NewReplacer("GID", "Gid")},
 		NowFunc:        func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
 	})
+}
+
+// dialector is GORM's own for PostgreSQL, but for what it makes of the driver's errors.
+type dialector struct{ gorm.Dialector }
+
+// Translate is called by GORM for every error of every query, in a transaction or not.
+func (d dialector) Translate(err error) error {
+	if t, ok := d.Dialector.(gorm.ErrorTranslator); ok {
+		err = t.Translate(err)
+	}
+	return withKind(err)
 }
 
 // Ping reports whether the database answers.
@@ -150,31 +162,48 @@ func state(err error) string {
 	return ""
 }
 
-// asFault gives a driver's error its kind. An error that has a kind, or that an operation tells apart itself (record not
-// found, duplicated key), passes unchanged.
+// asFault is withKind for an error that came from a transaction: a deadline inside one can surface as "already committed
+// or rolled back"; the context knows better.
 func asFault(ctx context.Context, err error) error {
 	var f *fault.Error
 	if err == nil || errors.As(err, &f) {
 		return err
 	}
-	// A deadline inside a transaction can surface as "already committed or rolled back"; the context knows better.
 	if ctx.Err() != nil {
-		return fault.New(fault.Deadline, "", "the database did not answer in time").Because(errors.Join(ctx.Err(), err))
+		return late(errors.Join(ctx.Err(), err))
+	}
+	return withKind(err)
+}
+
+// withKind gives a driver's error its kind. An error that has one, or that an operation tells apart itself (record not
+// found, duplicated key), passes unchanged.
+func withKind(err error) error {
+	var f *fault.Error
+	if err == nil || errors.As(err, &f) {
+		return err
 	}
 	switch state(err) {
 	case lockNotAvailable, serializationFailure, deadlockDetected:
 		return fault.New(fault.Conflict, "busy", "others are changing the same thing; try again").Because(err)
 	case queryCanceled:
-		return fault.New(fault.Deadline, "", "the database did not answer in time").Because(err)
+		return late(err)
 	case adminShutdown, crashShutdown, cannotConnectNow, tooManyConnections:
 		return away(err)
 	}
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return late(err)
+	}
 	var network net.Error
 	var connect *pgconn.ConnectError
-	if errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, sql.ErrConnDone) || pgconn.SafeToRetry(err) || closed(err) {
+	if errors.As(err, &network) || errors.As(err, &connect) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, driver.ErrBadConn) ||
+		pgconn.SafeToRetry(err) || closed(err) {
 		return away(err)
 	}
 	return err
+}
+
+func late(cause error) error {
+	return fault.New(fault.Deadline, "", "the database did not answer in time").Because(cause)
 }
 
 func away(cause error) error {
