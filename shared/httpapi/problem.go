@@ -77,7 +77,7 @@ func (s *Server) refuse(f *fault.Error) gin.HandlerFunc {
 // name differs in case only, since it would check one of {"quantity": 1, "Quantity": -1} and encoding/json take the other,
 // and null for a list, which would pass as having enough items. Huma keeps these hooks in package variables; they are set
 // once, to what holds no state.
-var humaErrors = sync.OnceFunc(func() {
+var humaErrors = sync.OnceFunc(func() { //nolint:gochecknoglobals // see above
 	huma.ValidateStrictCasing, huma.DefaultArrayNullable = true, false
 	huma.NewErrorWithContext = func(c huma.Context, status int, msg string, errs ...error) huma.StatusError {
 		return problem(c.Context(), humaFault(status, msg, errs))

@@ -14,7 +14,7 @@ import (
 type Currency string
 
 // exponents gives, for each currency the shop trades in, how many digits its minor unit has (ISO 4217).
-var exponents = map[Currency]int{"USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "JPY": 0, "KWD": 3}
+var exponents = map[Currency]int{"USD": 2, "EUR": 2, "GBP": 2, "CHF": 2, "JPY": 0, "KWD": 3} //nolint:gochecknoglobals // never changes
 
 // Valid reports whether the shop trades in c.
 func (c Currency) Valid() bool { _, ok := exponents[c]; return ok }

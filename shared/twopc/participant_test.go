@@ -32,6 +32,7 @@ func debit(gid uuid.UUID, amount int64) twopc.Prepare {
 func commit(gid uuid.UUID) twopc.Decision {
 	return twopc.Decision{GID: gid, State: coordinator.Committed}
 }
+
 func abort(gid uuid.UUID) twopc.Decision { return twopc.Decision{GID: gid, State: coordinator.Aborted} }
 
 // Each case is a conversation with one branch; after each message the account must be as written: available+held.

@@ -1,3 +1,4 @@
+// Package product is the wire of the product service: the catalogue, the stock, and what others may ask of them.
 package product
 
 import "github.com/google/uuid"
