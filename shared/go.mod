@@ -24,8 +24,8 @@ require (
 	go.uber.org/goleak v1.3.0
 	golang.org/x/time v0.16.0
 	google.golang.org/protobuf v1.36.12
-	gorm.io/driver/postgres v1.6.3
-	gorm.io/gorm v1.31.2
+	gorm.io/driver/postgres v1.6.1
+	gorm.io/gorm v1.30.1 // not later: from v1.30.2 on it calls methods by computed names, so the linker keeps every method there is, 8 MB of each binary
 	pgregory.net/rapid v1.3.0
 )
 
