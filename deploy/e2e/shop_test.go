@@ -25,8 +25,11 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// shop is the one that all tests of this package share.
-var shop *local.Shop
+// shop is the one that all tests of this package share, and gateway its public address.
+var (
+	shop    *local.Shop
+	gateway *url.URL
+)
 
 // restTime is what the shop has to come to rest in after a fault.
 const restTime = 10 * time.Second
@@ -50,6 +53,10 @@ func run(m *testing.M) int {
 		},
 	})
 	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if gateway, err = url.Parse(shop.Gateway); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -91,10 +98,6 @@ type person struct {
 // RoundTrip takes a call by service name through the public door: http://order/v1/… is …/api/v1/… at the gateway.
 func (p *person) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	gateway, err := url.Parse(shop.Gateway)
-	if err != nil {
-		return nil, err
-	}
 	if strings.HasPrefix(r.URL.Path, "/v1/") {
 		r.URL.Path = "/api" + r.URL.Path
 	}

@@ -59,7 +59,7 @@ func Open(cfg Config) (*gorm.DB, error) {
 	pool.SetConnMaxLifetime(connLife)
 	pool.SetConnMaxIdleTime(connIdle)
 
-	return gorm.Open(dialector{postgres.New(postgres.Config{Conn: pool})}, &gorm.Config{
+	db, err := gorm.Open(dialector{postgres.New(postgres.Config{Conn: pool})}, &gorm.Config{
 		TranslateError:         true, // by our dialector: every error of every query has its kind
 		SkipDefaultTransaction: true, // InTx is the only transaction
 		DisableAutomaticPing:   true,
@@ -69,6 +69,12 @@ func Open(cfg Config) (*gorm.DB, error) {
 		NamingStrategy: schema.NamingStrategy{IdentifierMaxLength: identifierBytes, NameReplacer: strings.NewReplacer("GID", "Gid")},
 		NowFunc:        func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
 	})
+	if err != nil {
+		return nil, err
+	}
+	// Raw(…).Scan is the one path on which GORM does not ask the dialector.
+	err = db.Callback().Row().After("gorm:row").Register("souk:kind", func(tx *gorm.DB) { tx.Error = withKind(tx.Error) })
+	return db, err
 }
 
 // dialector is GORM's own for PostgreSQL, but for what it makes of the driver's errors.
