@@ -10,6 +10,7 @@ import (
 	"souk/shared/contract"
 	"souk/shared/contract/coordinator"
 	"souk/shared/fault"
+	"souk/shared/loop"
 	"souk/shared/mesh"
 	"souk/shared/twopc"
 
@@ -30,18 +31,7 @@ const (
 // Run recovers until ctx ends, and then waits for the transactions that are under way here.
 func (s *Service) Run(ctx context.Context) error {
 	defer s.flying.Wait()
-	tick := time.NewTicker(recoverEvery)
-	defer tick.Stop()
-	for {
-		if err := s.Recover(ctx); err != nil && ctx.Err() == nil {
-			s.deps.Log.WarnContext(ctx, "recover transactions", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	return loop.Every(ctx, recoverEvery, s.deps.Log, "recover transactions", s.Recover)
 }
 
 // Recover drives once what is due. The failure of one transaction, or of one participant, does not hold up the others.

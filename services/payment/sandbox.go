@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"souk/shared/contract/payment"
+	"souk/shared/loop"
 	"souk/shared/money"
 	"souk/shared/postgres"
 
@@ -104,7 +105,7 @@ const (
 
 // Run sends webhooks as they come due, each until it is acknowledged, until ctx ends.
 func (b *Sandbox) Run(ctx context.Context) error {
-	return every(ctx, sendEvery, b.deps.Log, "send webhooks", b.SendDue)
+	return loop.Every(ctx, sendEvery, b.deps.Log, "send webhooks", b.SendDue)
 }
 
 // SendDue sends the webhooks that are due, once each.

@@ -70,22 +70,6 @@ func New(cfg Config, deps Deps) *Service {
 	return s
 }
 
-// every runs step at once and then each interval, until ctx ends; what goes wrong is told and tried again.
-func every(ctx context.Context, interval time.Duration, log *slog.Logger, what string, step func(context.Context) error) error {
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
-	for {
-		if err := step(ctx); err != nil && ctx.Err() == nil {
-			log.WarnContext(ctx, what, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
 // reader is who is reading: their own things, or everybody's where they manage payments.
 type reader struct {
 	user uuid.UUID

@@ -11,6 +11,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/idempotency"
 	"souk/shared/identity"
+	"souk/shared/loop"
 	"souk/shared/money"
 	"souk/shared/postgres"
 	"souk/shared/telemetry"
@@ -180,7 +181,7 @@ const (
 
 // RunReconciliation asks the provider about top-ups that stay pending, until ctx ends.
 func (s *Service) RunReconciliation(ctx context.Context) error {
-	return every(ctx, reconcileEvery, s.log, "reconcile top-ups", s.Reconcile)
+	return loop.Every(ctx, reconcileEvery, s.log, "reconcile top-ups", s.Reconcile)
 }
 
 // Reconcile asks once about the top-ups that are due, and settles what the provider says of them. Each is due again

@@ -12,6 +12,7 @@ import (
 	"souk/shared/contract/user"
 	"souk/shared/fault"
 	"souk/shared/identity"
+	"souk/shared/loop"
 	"souk/shared/postgres"
 	"souk/shared/telemetry"
 
@@ -193,18 +194,7 @@ func (s *Service) tokens(a account, g grant) (*user.TokensOutput, error) {
 
 // Sweep forgets sessions that have expired, every hour, until ctx ends.
 func (s *Service) Sweep(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		if err := s.ForgetExpired(ctx); err != nil && ctx.Err() == nil {
-			s.log.WarnContext(ctx, "forget expired sessions", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	return loop.Every(ctx, sweepEvery, s.log, "forget expired sessions", s.ForgetExpired)
 }
 
 // ForgetExpired forgets the sessions that have expired by now, with their tokens.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"souk/shared/fault"
+	"souk/shared/loop"
 	"souk/shared/postgres"
 
 	"github.com/google/uuid"
@@ -185,18 +186,8 @@ func answer[Out any](tx *gorm.DB, r Request) (*Out, error) {
 // Sweeper is a loop that forgets answers older than Kept, until its context ends.
 func Sweeper(db *gorm.DB, log *slog.Logger) func(context.Context) error {
 	return func(ctx context.Context) error {
-		tick := time.NewTicker(sweepEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-tick.C:
-				cutoff := time.Now().Add(-Kept)
-				if err := db.WithContext(ctx).Exec("DELETE FROM idempotency_key WHERE created_at < ?", cutoff).Error; err != nil {
-					log.WarnContext(ctx, "forget old idempotency keys", "error", err)
-				}
-			}
-		}
+		return loop.Every(ctx, sweepEvery, log, "forget old idempotency keys", func(ctx context.Context) error {
+			return db.WithContext(ctx).Exec("DELETE FROM idempotency_key WHERE created_at < ?", time.Now().Add(-Kept)).Error
+		})
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"souk/shared/crash"
 	"souk/shared/fault"
 	"souk/shared/httpapi"
+	"souk/shared/loop"
 	"souk/shared/postgres"
 
 	"github.com/google/uuid"
@@ -357,18 +358,7 @@ const (
 // Run asks the coordinator about branches in doubt until ctx ends. It never decides: an answer that does not come is
 // asked for again.
 func (p *Participant) Run(ctx context.Context) error {
-	tick := time.NewTicker(askEvery)
-	defer tick.Stop()
-	for {
-		if err := p.Inquire(ctx); err != nil && ctx.Err() == nil {
-			p.deps.Log.WarnContext(ctx, "ask for outcomes", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	return loop.Every(ctx, askEvery, p.deps.Log, "ask for outcomes", p.Inquire)
 }
 
 // Inquire asks once about the branches that have been in doubt for two seconds, and carries out what it learns.
