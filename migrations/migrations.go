@@ -13,8 +13,8 @@ import (
 //go:embed */*.sql
 var files embed.FS
 
-// Set is a named folder of migrations. It is an alias of a plain struct so that it can be handed to postgres.Migrate,
-// which has a type of its own: the two modules do not know each other.
+// Set is a named folder of migrations. It is an alias of a plain struct, the same that postgres.MigrationSet is one of: the
+// two modules do not know each other.
 type Set = struct {
 	Name string
 	FS   fs.FS

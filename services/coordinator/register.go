@@ -56,12 +56,11 @@ type register struct{ db *gorm.DB }
 // it is d. A commit is written only before its deadline, by the database's clock; too late, and with no other decision
 // there, it returns errTooLate. Lazily leaves the disk to catch up.
 func (r register) decide(ctx context.Context, d decision, lazily bool) (truth decision, won bool, err error) {
-	err = postgres.InTx(ctx, r.db, func(tx *gorm.DB) error {
-		if lazily {
-			if err := postgres.Lazily(tx); err != nil {
-				return err
-			}
-		}
+	inTx := postgres.InTx
+	if lazily {
+		inTx = postgres.InLazyTx
+	}
+	err = inTx(ctx, r.db, func(tx *gorm.DB) error {
 		won, err = insert(tx, d)
 		if err != nil {
 			return err
@@ -169,10 +168,7 @@ func (r register) complete(ctx context.Context, gid uuid.UUID, heuristic bool, e
 	if err != nil {
 		return err
 	}
-	return postgres.InTx(ctx, r.db, func(tx *gorm.DB) error {
-		if err := postgres.Lazily(tx); err != nil {
-			return err
-		}
+	return postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
 		return tx.Exec(`UPDATE decision SET completed_at = now(), heuristic = heuristic OR ?, timeline = timeline || CAST(? AS jsonb)
 			WHERE gid = ? AND completed_at IS NULL`, heuristic, string(timeline), gid).Error
 	})
@@ -181,10 +177,7 @@ func (r register) complete(ctx context.Context, gid uuid.UUID, heuristic bool, e
 // due leases up to limit decisions that nobody is carrying out. Several coordinators get different ones.
 func (r register) due(ctx context.Context, limit int) ([]decision, error) {
 	var rows []decision
-	err := postgres.InTx(ctx, r.db, func(tx *gorm.DB) error {
-		if err := postgres.Lazily(tx); err != nil {
-			return err
-		}
+	err := postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
 		rows = nil
 		return tx.Raw(`UPDATE decision SET attempts = attempts + 1, next_at = clock_timestamp() + make_interval(secs => ?)
 			WHERE gid IN (SELECT gid FROM decision WHERE completed_at IS NULL AND next_at <= clock_timestamp()
@@ -196,10 +189,7 @@ func (r register) due(ctx context.Context, limit int) ([]decision, error) {
 
 // postpone gives a decision back, to be tried again after pause.
 func (r register) postpone(ctx context.Context, gid uuid.UUID, pause time.Duration) error {
-	return postgres.InTx(ctx, r.db, func(tx *gorm.DB) error {
-		if err := postgres.Lazily(tx); err != nil {
-			return err
-		}
+	return postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
 		return tx.Exec("UPDATE decision SET next_at = clock_timestamp() + make_interval(secs => ?) WHERE gid = ? AND completed_at IS NULL",
 			pause.Seconds(), gid).Error
 	})

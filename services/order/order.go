@@ -200,7 +200,7 @@ func (o *row) brief() order.Brief {
 	b := order.Brief{
 		ID: o.ID, UserID: o.UserID, Status: o.Status, Total: o.money(o.TotalMinor), Refunded: o.money(o.RefundedMinor),
 		Note: o.Note, PaymentID: o.PaymentID, Carrier: o.Carrier, Tracking: o.Tracking,
-		CreatedAt: o.CreatedAt.UTC(), UpdatedAt: o.UpdatedAt.UTC(), PaidAt: utc(o.PaidAt),
+		CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt, PaidAt: o.PaidAt,
 	}
 	if o.free() {
 		b.PaymentID = nil // its checkout has the name of a payment and makes none
@@ -210,14 +210,6 @@ func (o *row) brief() order.Brief {
 
 // free reports whether there is nothing to pay: the checkout of such an order moves goods only.
 func (o *row) free() bool { return o.TotalMinor == 0 }
-
-func utc(t *time.Time) *time.Time {
-	if t == nil {
-		return nil
-	}
-	u := t.UTC()
-	return &u
-}
 
 // order is the order as the client sees it.
 func (w *whole) order() order.Order {

@@ -132,10 +132,7 @@ func (s *Service) settled(ctx context.Context, id, gid uuid.UUID) (whole, error)
 	if err != nil || !w.paying(gid) {
 		return w, err
 	}
-	err = postgres.InTx(ctx, s.deps.DB, func(tx *gorm.DB) error {
-		if err := postgres.Lazily(tx); err != nil { // the message would do it again
-			return err
-		}
+	err = postgres.InLazyTx(ctx, s.deps.DB, func(tx *gorm.DB) error { // the message would do it again
 		w.row, err = s.confirm(twopc.Tx{DB: tx, GID: gid}, id)
 		return err
 	})

@@ -31,7 +31,7 @@ func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body
 	if len(rows) > limit {
 		rows = rows[:limit]
 		last := rows[limit-1]
-		if out.Body.NextPageToken, err = contract.PageToken(cursor{At: last.CreatedAt.UTC(), ID: last.ID}); err != nil {
+		if out.Body.NextPageToken, err = contract.PageToken(cursor{At: last.CreatedAt, ID: last.ID}); err != nil {
 			return nil, err
 		}
 	}
@@ -56,7 +56,7 @@ func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[or
 	out := &contract.Body[order.Detail]{Body: order.Detail{Order: w.order(), History: make([]order.Change, len(changes))}}
 	for i, c := range changes {
 		out.Body.History[i] = order.Change{
-			From: c.FromStatus, To: c.ToStatus, Actor: c.Actor, GID: c.GID, RequestID: c.RequestID, Note: c.Note, At: c.At.UTC(),
+			From: c.FromStatus, To: c.ToStatus, Actor: c.Actor, GID: c.GID, RequestID: c.RequestID, Note: c.Note, At: c.At,
 		}
 	}
 	return out, nil

@@ -8,6 +8,7 @@ import (
 	"souk/shared/contract/order"
 	"souk/shared/fault"
 	"souk/shared/identity"
+	"souk/shared/postgres"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -30,8 +31,8 @@ func visibleTo(p identity.Principal) scope {
 	return scope{everybody: p.May(identity.ManageOrders), user: p.UserID}
 }
 
-// missing is the answer for an order that is not there and for one that is another's: nobody can tell them apart.
-func missing() error { return fault.New(fault.NotFound, "", "there is no such order") }
+// errMissing is the answer for an order that is not there and for one that is another's: nobody can tell them apart.
+var errMissing = fault.New(fault.NotFound, "", "there is no such order")
 
 const rowColumns = `id, user_id, status, currency, total_minor, refunded_minor, refunding_minor, note, carrier, tracking,
 	payment_id, pay_gid, created_at, updated_at, paid_at`
@@ -46,13 +47,9 @@ func lock(tx *gorm.DB, id uuid.UUID, s scope) (row, error) {
 	return one(tx, id, s, " FOR NO KEY UPDATE")
 }
 
-func one(tx *gorm.DB, id uuid.UUID, s scope, suffix string) (row, error) {
-	var o row
-	res := tx.Raw("SELECT "+rowColumns+" FROM orders WHERE id = ? AND (? OR user_id = ?)"+suffix, id, s.everybody, s.user).Scan(&o)
-	if res.Error == nil && res.RowsAffected == 0 {
-		return o, missing()
-	}
-	return o, res.Error
+func one(tx *gorm.DB, id uuid.UUID, s scope, suffix string) (o row, err error) {
+	err = postgres.Found(tx.Raw("SELECT "+rowColumns+" FROM orders WHERE id = ? AND (? OR user_id = ?)"+suffix, id, s.everybody, s.user).Scan(&o), errMissing)
+	return o, err
 }
 
 // findWhole is find with the order's lines.
@@ -128,7 +125,7 @@ type cursor struct {
 }
 
 // list reads the newest orders that in asks for of those in s, after the cursor if there is one, limit at most.
-func list(tx *gorm.DB, s scope, in *order.ListInput, after *cursor, limit int) ([]row, error) {
+func list(tx *gorm.DB, s scope, in *order.ListInput, after *cursor, limit int) (rows []row, err error) {
 	q := tx.Table("orders").Select(rowColumns)
 	if !s.everybody {
 		q = q.Where("user_id = ?", s.user)
@@ -148,7 +145,6 @@ func list(tx *gorm.DB, s scope, in *order.ListInput, after *cursor, limit int) (
 	if after != nil {
 		q = q.Where("(created_at, id) < (?, ?)", after.At, after.ID)
 	}
-	var rows []row
-	err := q.Order("created_at DESC, id DESC").Limit(limit).Scan(&rows).Error
+	err = q.Order("created_at DESC, id DESC").Limit(limit).Scan(&rows).Error
 	return rows, err
 }

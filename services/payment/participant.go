@@ -1,8 +1,6 @@
 package payment
 
 import (
-	"fmt"
-
 	"souk/shared/contract/coordinator"
 	"souk/shared/contract/payment"
 	"souk/shared/contract/user"
@@ -253,10 +251,4 @@ func (s *Service) payCredit(tx twopc.Tx, c payment.Credit) error {
 // dropCredit aborts a credit: nothing was held.
 func (s *Service) dropCredit(tx twopc.Tx, c payment.Credit) error {
 	return finishTransfer(tx.DB, c.TransferID, tx.GID, payment.Failed, s.now())
-}
-
-// vanished is what commit and abort say of something that prepare must have left, and did not: a bug, or a hand in the
-// database.
-func vanished(what string, id uuid.UUID) error {
-	return fmt.Errorf("%s %s is not as prepare left it", what, id)
 }

@@ -161,7 +161,7 @@ func (r paymentRow) view() payment.Payment {
 	return payment.Payment{
 		ID: r.ID, OrderID: r.OrderID, UserID: r.UserID, Amount: r.money(),
 		Refunded: money.Money{Amount: r.Refunded, Currency: r.Currency}, Status: r.Status, TransactionID: r.GID,
-		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}
 }
 

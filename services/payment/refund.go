@@ -222,6 +222,6 @@ func (r refundRow) view(now time.Time) payment.RefundView {
 	}
 	return payment.RefundView{
 		ID: r.ID, PaymentID: r.PaymentID, Amount: r.money(), Reason: r.Reason, Restock: r.Restock, PointsBack: r.pointsBack(),
-		Status: status, TransactionID: r.GID, CreatedAt: r.CreatedAt.UTC(), SettledAt: utc(r.SettledAt),
+		Status: status, TransactionID: r.GID, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
 	}
 }

@@ -1,9 +1,11 @@
 package payment
 
 import (
+	"fmt"
 	"time"
 
 	"souk/shared/contract/payment"
+	"souk/shared/fault"
 	"souk/shared/money"
 	"souk/shared/postgres"
 	"souk/shared/twopc"
@@ -12,21 +14,16 @@ import (
 	"gorm.io/gorm"
 )
 
-// one turns an update that must change one row and changed none into a vanished error.
+// one is the error of a statement that commit or abort makes on something that prepare must have left. Where it is not
+// there, that is a bug, or a hand in the database.
 func one(res *gorm.DB, what string, id uuid.UUID) error {
-	if res.Error == nil && res.RowsAffected == 0 {
-		return vanished(what, id)
-	}
-	return res.Error
+	return postgres.Found(res, fmt.Errorf("%s %s is not as prepare left it", what, id))
 }
 
-// found turns a query that gave no row into NotFound.
-func found(res *gorm.DB, what string) error {
-	if res.Error == nil && res.RowsAffected == 0 {
-		return notFound(what)
-	}
-	return res.Error
-}
+// found is the error of a query that is to give a row; NotFound where there is none.
+func found(res *gorm.DB, what string) error { return postgres.Found(res, notFound(what)) }
+
+func notFound(what string) error { return fault.New(fault.NotFound, "", "there is no such %s", what) }
 
 // timeCursor is the last item of a page that goes by time, newest first.
 type timeCursor struct {
@@ -278,7 +275,7 @@ func selectMoves(tx *gorm.DB, id uuid.UUID) ([]payment.Move, error) {
 			SELECT * FROM payment_move WHERE payment_id = ? ORDER BY id DESC LIMIT ?) latest ORDER BY id`, id, shownOfEach).Scan(&rows).Error
 	moves := make([]payment.Move, len(rows))
 	for i, r := range rows {
-		moves[i] = payment.Move{From: r.FromStatus, To: r.ToStatus, Actor: r.Actor, TransactionID: r.GID, RequestID: r.RequestID, At: r.At.UTC()}
+		moves[i] = payment.Move{From: r.FromStatus, To: r.ToStatus, Actor: r.Actor, TransactionID: r.GID, RequestID: r.RequestID, At: r.At}
 	}
 	return moves, err
 }

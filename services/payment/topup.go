@@ -217,18 +217,6 @@ func (r topUpRow) money() money.Money { return money.Money{Amount: r.Amount, Cur
 func (r topUpRow) view() payment.TopUp {
 	return payment.TopUp{
 		ID: r.ID, Amount: r.money(), Status: r.Status, CardBrand: r.CardBrand, CardLast4: r.CardLast4,
-		FailureCode: r.FailureCode, CreatedAt: r.CreatedAt.UTC(), SettledAt: utc(r.SettledAt),
+		FailureCode: r.FailureCode, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
 	}
-}
-
-func utc(t *time.Time) *time.Time {
-	if t == nil {
-		return nil
-	}
-	u := t.UTC()
-	return &u
-}
-
-func notFound(what string) error {
-	return fault.New(fault.NotFound, "", "there is no such %s", what)
 }

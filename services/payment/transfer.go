@@ -75,8 +75,7 @@ func (s *Service) GetTransfer(ctx context.Context, in *contract.ByID) (*contract
 func (r transferRow) money() money.Money { return money.Money{Amount: r.Amount, Currency: r.Currency} }
 
 func (r transferRow) view() payment.Transfer {
-	created := r.CreatedAt.UTC()
 	return payment.Transfer{
-		ID: r.ID, Points: r.Points, Amount: r.money(), Status: r.Status, TransactionID: &r.GID, CreatedAt: &created, SettledAt: utc(r.SettledAt),
+		ID: r.ID, Points: r.Points, Amount: r.money(), Status: r.Status, TransactionID: &r.GID, CreatedAt: &r.CreatedAt, SettledAt: r.SettledAt,
 	}
 }

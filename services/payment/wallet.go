@@ -51,7 +51,7 @@ func (s *Service) ListEntries(ctx context.Context, in *payment.ListEntriesInput)
 	}
 	return page(rows, in.Limit(), func(r entryRow) payment.Entry {
 		return payment.Entry{
-			MovementID: r.MovementID, Kind: r.Why, Reference: r.Reference, Amount: r.Amount, Currency: r.Currency, CreatedAt: r.CreatedAt.UTC(),
+			MovementID: r.MovementID, Kind: r.Why, Reference: r.Reference, Amount: r.Amount, Currency: r.Currency, CreatedAt: r.CreatedAt,
 		}
 	}, func(r entryRow) any { return entryCursor{r.ID} })
 }

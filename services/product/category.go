@@ -7,7 +7,6 @@ import (
 	"souk/shared/contract/product"
 	"souk/shared/fault"
 	"souk/shared/idempotency"
-	"souk/shared/postgres"
 
 	"gorm.io/gorm"
 )
@@ -19,11 +18,7 @@ func (s *Service) ListCategories(ctx context.Context, in *product.ListCategories
 	if err != nil {
 		return nil, err
 	}
-	var rows []product.Category
-	err = postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		rows, err = listCategories(tx, from, in.Limit()+1)
-		return err
-	})
+	rows, err := listCategories(s.db.WithContext(ctx), from, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
@@ -33,11 +28,7 @@ func (s *Service) ListCategories(ctx context.Context, in *product.ListCategories
 
 // GetCategory gives a category. A missing one is NotFound.
 func (s *Service) GetCategory(ctx context.Context, in *product.BySlug) (*contract.Body[product.Category], error) {
-	var c product.Category
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		c, err = findCategory(tx, in.Slug)
-		return err
-	})
+	c, err := findCategory(s.db.WithContext(ctx), in.Slug)
 	if err != nil {
 		return nil, err
 	}

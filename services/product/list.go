@@ -9,7 +9,6 @@ import (
 	"souk/shared/contract/product"
 	"souk/shared/fault"
 	"souk/shared/money"
-	"souk/shared/postgres"
 
 	"gorm.io/gorm"
 )
@@ -105,11 +104,7 @@ func (s *Service) ListProducts(ctx context.Context, in *product.ListInput) (*con
 	if err != nil {
 		return nil, err
 	}
-	var rows []productRow
-	err = postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		rows, err = listProducts(tx, sel, from, in.Limit()+1)
-		return err
-	})
+	rows, err := listProducts(s.db.WithContext(ctx), sel, from, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +124,7 @@ func (s *Service) ListProducts(ctx context.Context, in *product.ListInput) (*con
 	})
 }
 
-func listProducts(tx *gorm.DB, sel selection, from *cursor, limit int) ([]productRow, error) {
+func listProducts(tx *gorm.DB, sel selection, from *cursor, limit int) (rows []productRow, err error) {
 	columns, source := productColumns, productSource
 	where, args := []string{"NOT p.archived"}, []any(nil)
 	also := func(condition string, values ...any) {
@@ -155,8 +150,7 @@ func listProducts(tx *gorm.DB, sel selection, from *cursor, limit int) ([]produc
 		places := strings.Repeat(", ?", len(o.columns))[2:]
 		also("("+strings.Join(o.columns, ", ")+")"+beyond+"("+places+")", o.values(*from)...)
 	}
-	var rows []productRow
-	err := tx.Raw("SELECT "+columns+" FROM "+source+" WHERE "+strings.Join(where, " AND ")+
+	err = tx.Raw("SELECT "+columns+" FROM "+source+" WHERE "+strings.Join(where, " AND ")+
 		" ORDER BY "+strings.Join(o.columns, direction+", ")+direction+" LIMIT ?", append(args, limit)...).Scan(&rows).Error
 	return rows, err
 }

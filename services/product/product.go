@@ -41,12 +41,7 @@ func seenVersion(ifMatch string) (int64, error) {
 
 // GetProduct gives a product, archived or not: what was ordered once can always be shown. A missing one is NotFound.
 func (s *Service) GetProduct(ctx context.Context, in *contract.ByID) (*product.Output, error) {
-	var out *product.Output
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		out, err = showProduct(tx, in.ID)
-		return err
-	})
-	return out, err
+	return showProduct(s.db.WithContext(ctx), in.ID)
 }
 
 func showProduct(tx *gorm.DB, id uuid.UUID) (*product.Output, error) {
@@ -157,14 +152,11 @@ func (s *Service) ListChanges(ctx context.Context, in *product.HistoryInput) (*c
 	if err != nil {
 		return nil, err
 	}
-	var rows []changeRow
-	err = postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		if _, err = findProduct(tx, in.ID); err != nil {
-			return err
-		}
-		rows, err = listChanges(tx, in.ID, from, in.Limit()+1)
-		return err
-	})
+	db := s.db.WithContext(ctx)
+	if _, err := findProduct(db, in.ID); err != nil {
+		return nil, err
+	}
+	rows, err := listChanges(db, in.ID, from, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
@@ -173,11 +165,7 @@ func (s *Service) ListChanges(ctx context.Context, in *product.HistoryInput) (*c
 
 // LookupProducts gives the current offers of the named products to another service.
 func (s *Service) LookupProducts(ctx context.Context, in *product.LookupInput) (*contract.Body[[]product.Offer], error) {
-	var rows []productRow
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		rows, err = findProducts(tx, in.IDs)
-		return err
-	})
+	rows, err := findProducts(s.db.WithContext(ctx), in.IDs)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"souk/shared/contract/product"
 	"souk/shared/fault"
 	"souk/shared/idempotency"
-	"souk/shared/postgres"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -31,11 +30,7 @@ func times(c product.Counts, n int64) product.Counts {
 
 // GetStock gives a product's stock. A missing product is NotFound.
 func (s *Service) GetStock(ctx context.Context, in *contract.ByID) (*contract.Body[product.Stock], error) {
-	var counts product.Counts
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		counts, err = findStock(tx, in.ID)
-		return err
-	})
+	counts, err := findStock(s.db.WithContext(ctx), in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -76,14 +71,11 @@ func (s *Service) ListMovements(ctx context.Context, in *product.HistoryInput) (
 	if err != nil {
 		return nil, err
 	}
-	var rows []movementRow
-	err = postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		if _, err = findStock(tx, in.ID); err != nil {
-			return err
-		}
-		rows, err = listMovements(tx, in.ID, from, in.Limit()+1)
-		return err
-	})
+	db := s.db.WithContext(ctx)
+	if _, err := findStock(db, in.ID); err != nil {
+		return nil, err
+	}
+	rows, err := listMovements(db, in.ID, from, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
@@ -92,11 +84,7 @@ func (s *Service) ListMovements(ctx context.Context, in *product.HistoryInput) (
 
 // GetMovement gives one movement. A missing one, or one of another product, is NotFound.
 func (s *Service) GetMovement(ctx context.Context, in *product.MovementInput) (*contract.Body[product.Movement], error) {
-	var row movementRow
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		row, err = findMovement(tx, in.ID, in.MovementID)
-		return err
-	})
+	row, err := findMovement(s.db.WithContext(ctx), in.ID, in.MovementID)
 	if err != nil {
 		return nil, err
 	}

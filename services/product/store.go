@@ -5,6 +5,7 @@ import (
 
 	"souk/shared/contract/product"
 	"souk/shared/money"
+	"souk/shared/postgres"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -39,24 +40,19 @@ func (r productRow) price() money.Money {
 func (r productRow) show() product.Product {
 	return product.Product{
 		ID: r.ID, SKU: r.SKU, Name: r.Name, Description: r.Description, Category: r.Category, Price: r.price(),
-		Available: r.Available, Archived: r.Archived, Version: r.Version, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		Available: r.Available, Archived: r.Archived, Version: r.Version, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}
 }
 
 // findProduct is errNoProduct where there is none.
-func findProduct(tx *gorm.DB, id uuid.UUID) (productRow, error) {
-	var row productRow
-	res := tx.Raw("SELECT "+productColumns+" FROM "+productSource+" WHERE p.id = ?", id).Scan(&row)
-	if res.Error == nil && res.RowsAffected == 0 {
-		return row, errNoProduct
-	}
-	return row, res.Error
+func findProduct(tx *gorm.DB, id uuid.UUID) (row productRow, err error) {
+	err = postgres.Found(tx.Raw("SELECT "+productColumns+" FROM "+productSource+" WHERE p.id = ?", id).Scan(&row), errNoProduct)
+	return row, err
 }
 
 // findProducts gives those of the products that exist, in order of id.
-func findProducts(tx *gorm.DB, ids []uuid.UUID) ([]productRow, error) {
-	var rows []productRow
-	err := tx.Raw("SELECT "+productColumns+" FROM "+productSource+" WHERE p.id IN ? ORDER BY p.id", ids).Scan(&rows).Error
+func findProducts(tx *gorm.DB, ids []uuid.UUID) (rows []productRow, err error) {
+	err = tx.Raw("SELECT "+productColumns+" FROM "+productSource+" WHERE p.id IN ? ORDER BY p.id", ids).Scan(&rows).Error
 	return rows, err
 }
 
@@ -115,7 +111,7 @@ type changeRow struct {
 func (r changeRow) show() product.Change {
 	return product.Change{
 		Version: r.Version, Change: r.Change, Name: r.Name, Description: r.Description, Category: r.Category,
-		Price: money.Money{Amount: r.PriceAmount, Currency: r.PriceCurrency}, Actor: r.Actor, RequestID: r.RequestID, At: r.At.UTC(),
+		Price: money.Money{Amount: r.PriceAmount, Currency: r.PriceCurrency}, Actor: r.Actor, RequestID: r.RequestID, At: r.At,
 	}
 }
 
@@ -126,35 +122,29 @@ func recordChange(tx *gorm.DB, id uuid.UUID, change string, by author) error {
 		FROM product WHERE id = ?`, change, by.Actor, by.RequestID, by.At, id).Error
 }
 
-func listChanges(tx *gorm.DB, id uuid.UUID, from *cursor, limit int) ([]changeRow, error) {
+func listChanges(tx *gorm.DB, id uuid.UUID, from *cursor, limit int) (rows []changeRow, err error) {
 	q := tx.Table("product_change").
 		Select("version, change, name, description, category, price_amount, price_currency, actor, request_id, at").
 		Where("product_id = ?", id)
 	if from != nil {
 		q = q.Where("version < ?", from.Seq)
 	}
-	var rows []changeRow
-	err := q.Order("version DESC").Limit(limit).Scan(&rows).Error
+	err = q.Order("version DESC").Limit(limit).Scan(&rows).Error
 	return rows, err
 }
 
-func listCategories(tx *gorm.DB, from *cursor, limit int) ([]product.Category, error) {
+func listCategories(tx *gorm.DB, from *cursor, limit int) (rows []product.Category, err error) {
 	q := tx.Table("category").Select("slug, name, created_at")
 	if from != nil {
 		q = q.Where("slug > ?", from.Name)
 	}
-	var rows []product.Category
-	err := q.Order("slug").Limit(limit).Scan(&rows).Error
+	err = q.Order("slug").Limit(limit).Scan(&rows).Error
 	return rows, err
 }
 
-func findCategory(tx *gorm.DB, slug string) (product.Category, error) {
-	var c product.Category
-	res := tx.Raw("SELECT slug, name, created_at FROM category WHERE slug = ?", slug).Scan(&c)
-	if res.Error == nil && res.RowsAffected == 0 {
-		return c, errNoCategory
-	}
-	return c, res.Error
+func findCategory(tx *gorm.DB, slug string) (c product.Category, err error) {
+	err = postgres.Found(tx.Raw("SELECT slug, name, created_at FROM category WHERE slug = ?", slug).Scan(&c), errNoCategory)
+	return c, err
 }
 
 // insertCategory reports false for a slug that is taken.
@@ -164,13 +154,9 @@ func insertCategory(tx *gorm.DB, c product.Category) (bool, error) {
 }
 
 // findStock is errNoProduct where there is none.
-func findStock(tx *gorm.DB, id uuid.UUID) (product.Counts, error) {
-	var c product.Counts
-	res := tx.Raw("SELECT available, held, sold FROM stock WHERE product_id = ?", id).Scan(&c)
-	if res.Error == nil && res.RowsAffected == 0 {
-		return c, errNoProduct
-	}
-	return c, res.Error
+func findStock(tx *gorm.DB, id uuid.UUID) (c product.Counts, err error) {
+	err = postgres.Found(tx.Raw("SELECT available, held, sold FROM stock WHERE product_id = ?", id).Scan(&c), errNoProduct)
+	return c, err
 }
 
 // movementRow is a row of stock_movement.
@@ -194,7 +180,7 @@ func (r movementRow) show() product.Movement {
 		ID: r.ID, ProductID: r.ProductID, Kind: r.Kind, Step: r.Step,
 		Change: product.Counts{Available: r.AvailableChange, Held: r.HeldChange, Sold: r.SoldChange},
 		After:  product.Counts{Available: r.AvailableAfter, Held: r.HeldAfter, Sold: r.SoldAfter},
-		Reason: r.Reason, GID: r.GID, OrderID: r.OrderID, Actor: r.Actor, RequestID: r.RequestID, At: r.At.UTC(),
+		Reason: r.Reason, GID: r.GID, OrderID: r.OrderID, Actor: r.Actor, RequestID: r.RequestID, At: r.At,
 	}
 }
 
@@ -224,23 +210,18 @@ func move(tx *gorm.DB, m movement) (*movementRow, error) {
 	return &row, nil
 }
 
-func listMovements(tx *gorm.DB, id uuid.UUID, from *cursor, limit int) ([]movementRow, error) {
+func listMovements(tx *gorm.DB, id uuid.UUID, from *cursor, limit int) (rows []movementRow, err error) {
 	q := tx.Table("stock_movement").Select(movementColumns).Where("product_id = ?", id)
 	if from != nil {
 		q = q.Where("seq < ?", from.Seq)
 	}
-	var rows []movementRow
-	err := q.Order("seq DESC").Limit(limit).Scan(&rows).Error
+	err = q.Order("seq DESC").Limit(limit).Scan(&rows).Error
 	return rows, err
 }
 
-func findMovement(tx *gorm.DB, productID, id uuid.UUID) (movementRow, error) {
-	var row movementRow
-	res := tx.Raw("SELECT "+movementColumns+" FROM stock_movement WHERE id = ? AND product_id = ?", id, productID).Scan(&row)
-	if res.Error == nil && res.RowsAffected == 0 {
-		return row, errNoMovement
-	}
-	return row, res.Error
+func findMovement(tx *gorm.DB, productID, id uuid.UUID) (row movementRow, err error) {
+	err = postgres.Found(tx.Raw("SELECT "+movementColumns+" FROM stock_movement WHERE id = ? AND product_id = ?", id, productID).Scan(&row), errNoMovement)
+	return row, err
 }
 
 // overReturned finds a product of which an order has given back more than it took.

@@ -53,7 +53,7 @@ func (a account) principal() identity.Principal {
 
 func (a account) user() user.User {
 	return user.User{
-		ID: a.ID, Email: a.Email, DisplayName: a.DisplayName, Roles: a.roles(), Disabled: a.State == disabled, CreatedAt: a.CreatedAt.UTC(),
+		ID: a.ID, Email: a.Email, DisplayName: a.DisplayName, Roles: a.roles(), Disabled: a.State == disabled, CreatedAt: a.CreatedAt,
 	}
 }
 
@@ -117,11 +117,7 @@ func (s *Service) Me(ctx context.Context, _ *contract.None) (*contract.Body[user
 }
 
 func (s *Service) show(ctx context.Context, id uuid.UUID) (*contract.Body[user.User], error) {
-	var a account
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		a, err = findAccount(tx, id)
-		return err
-	})
+	a, err := findAccount(s.db.WithContext(ctx), id)
 	if err != nil {
 		return nil, err
 	}

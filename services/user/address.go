@@ -37,7 +37,7 @@ type addressRow struct {
 
 func (r addressRow) address() user.Address {
 	return user.Address{
-		ID: r.ID, CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
+		ID: r.ID, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 		AddressFields: user.AddressFields{
 			Label: r.Label, Recipient: r.Recipient, Line1: r.Line1, Line2: r.Line2, City: r.City, Region: r.Region,
 			PostalCode: r.PostalCode, Country: r.Country, Phone: r.Phone, Default: r.IsDefault,
@@ -65,9 +65,7 @@ func newAddressRow(id uuid.UUID, f user.AddressFields, now time.Time) (addressRo
 	return r, w.err()
 }
 
-func noSuchAddress() error {
-	return fault.New(fault.NotFound, "no_such_address", "there is no such address")
-}
+var errNoAddress = fault.New(fault.NotFound, "no_such_address", "there is no such address")
 
 // Addresses gives the caller's addresses, oldest first.
 func (s *Service) Addresses(ctx context.Context, in *user.ListAddressesInput) (*contract.Body[contract.Page[user.Address]], error) {
@@ -76,10 +74,8 @@ func (s *Service) Addresses(ctx context.Context, in *user.ListAddressesInput) (*
 		return nil, err
 	}
 	var rows []addressRow
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) error {
-		return tx.Raw(addresses+"WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?",
-			identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
-	})
+	err := s.db.WithContext(ctx).Raw(addresses+"WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?",
+		identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
 	if err != nil {
 		return nil, err
 	}
@@ -138,11 +134,7 @@ func clearDefault(tx *gorm.DB, me uuid.UUID, next addressRow) error {
 
 // Address gives one of the caller's addresses.
 func (s *Service) Address(ctx context.Context, in *contract.ByID) (*contract.Body[user.Address], error) {
-	var row addressRow
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		row, err = findAddress(tx, identity.From(ctx).UserID, in.ID)
-		return err
-	})
+	row, err := findAddress(s.db.WithContext(ctx), identity.From(ctx).UserID, in.ID)
 	if err != nil {
 		return nil, err
 	}
@@ -151,9 +143,9 @@ func (s *Service) Address(ctx context.Context, in *contract.ByID) (*contract.Bod
 
 const addresses = `SELECT id, label, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at, updated_at FROM address `
 
-func findAddress(tx *gorm.DB, owner, id uuid.UUID) (addressRow, error) {
-	var r addressRow
-	return r, found(tx.Raw(addresses+"WHERE id = ? AND user_id = ?", id, owner).Scan(&r), noSuchAddress)
+func findAddress(tx *gorm.DB, owner, id uuid.UUID) (r addressRow, err error) {
+	err = postgres.Found(tx.Raw(addresses+"WHERE id = ? AND user_id = ?", id, owner).Scan(&r), errNoAddress)
+	return r, err
 }
 
 // ReplaceAddress makes one of the caller's addresses another.
@@ -174,7 +166,7 @@ func (s *Service) ReplaceAddress(ctx context.Context, in *user.ReplaceAddressInp
 			country = ?, phone = ?, is_default = ?, updated_at = ? WHERE id = ? AND user_id = ?`,
 			row.Label, row.Recipient, row.Line1, row.Line2, row.City, row.Region, row.PostalCode,
 			row.Country, row.Phone, row.IsDefault, row.UpdatedAt, row.ID, me)
-		if err := found(res, noSuchAddress); err != nil {
+		if err := postgres.Found(res, errNoAddress); err != nil {
 			return err
 		}
 		row, err = findAddress(tx, me, in.ID)
@@ -189,7 +181,7 @@ func (s *Service) ReplaceAddress(ctx context.Context, in *user.ReplaceAddressInp
 // RemoveAddress removes one of the caller's addresses.
 func (s *Service) RemoveAddress(ctx context.Context, in *contract.ByID) (*contract.None, error) {
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return found(tx.Exec("DELETE FROM address WHERE id = ? AND user_id = ?", in.ID, identity.From(ctx).UserID), noSuchAddress)
+		return postgres.Found(tx.Exec("DELETE FROM address WHERE id = ? AND user_id = ?", in.ID, identity.From(ctx).UserID), errNoAddress)
 	})
 	if err != nil {
 		return nil, err

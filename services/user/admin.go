@@ -31,11 +31,7 @@ func (s *Service) List(ctx context.Context, in *user.ListUsersInput) (*contract.
 	if err := w.err(); err != nil {
 		return nil, err
 	}
-	var rows []account
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-		rows, err = listAccounts(tx, q, after.ID, in.Limit()+1)
-		return err
-	})
+	rows, err := listAccounts(s.db.WithContext(ctx), q, after.ID, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}

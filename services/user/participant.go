@@ -70,7 +70,7 @@ func (s *Service) takeBack() twopc.Action {
 			}
 			held, err := holdPoints(tx.DB, p.UserID, p.Points, false)
 			if err == nil && !held {
-				return noSuchUser()
+				return errNoUser
 			}
 			return err
 		},

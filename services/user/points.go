@@ -16,9 +16,8 @@ import (
 // Points gives what the caller has.
 func (s *Service) Points(ctx context.Context, _ *contract.None) (*contract.Body[user.PointsBalance], error) {
 	var b user.PointsBalance
-	err := postgres.Read(ctx, s.db, func(tx *gorm.DB) error {
-		return found(tx.Raw("SELECT available, held FROM points_account WHERE user_id = ?", identity.From(ctx).UserID).Scan(&b), noSuchUser)
-	})
+	res := s.db.WithContext(ctx).Raw("SELECT available, held FROM points_account WHERE user_id = ?", identity.From(ctx).UserID).Scan(&b)
+	err := postgres.Found(res, errNoUser)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +35,7 @@ type entry struct {
 }
 
 func (e entry) entry() user.PointsEntry {
-	return user.PointsEntry{ID: e.ID, Kind: e.Kind, Points: e.Points, GID: e.GID, Reference: e.Reference, CreatedAt: e.CreatedAt.UTC()}
+	return user.PointsEntry{ID: e.ID, Kind: e.Kind, Points: e.Points, GID: e.GID, Reference: e.Reference, CreatedAt: e.CreatedAt}
 }
 
 // PointsHistory gives what came and went, newest first. What a transaction holds is not there yet.
@@ -50,10 +49,8 @@ func (s *Service) PointsHistory(ctx context.Context, in *user.ListPointsInput) (
 		after.ID = uuid.Max
 	}
 	var rows []entry
-	err = postgres.Read(ctx, s.db, func(tx *gorm.DB) error {
-		return tx.Raw(`SELECT id, kind, points, gid, reference, created_at FROM points_entry
-			WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ?`, identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
-	})
+	err = s.db.WithContext(ctx).Raw(`SELECT id, kind, points, gid, reference, created_at FROM points_entry
+		WHERE user_id = ? AND id < ? ORDER BY id DESC LIMIT ?`, identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +71,7 @@ func holdPoints(tx *gorm.DB, id uuid.UUID, n int64, atMost bool) (bool, error) {
 
 // changePoints adds to what an account has and holds.
 func changePoints(tx *gorm.DB, id uuid.UUID, available, held int64) error {
-	return found(tx.Exec("UPDATE points_account SET available = available + ?, held = held + ? WHERE user_id = ?", available, held, id), noSuchUser)
+	return postgres.Found(tx.Exec("UPDATE points_account SET available = available + ?, held = held + ? WHERE user_id = ?", available, held, id), errNoUser)
 }
 
 func insertEntry(tx *gorm.DB, owner uuid.UUID, e entry) error {

@@ -39,15 +39,11 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 	hash := s.nobody
 	var claimed account
 	if email, ok := normalEmail(in.Body.Email); ok {
-		err := postgres.Read(ctx, s.db, func(tx *gorm.DB) (err error) {
-			claimed, err = findAccountByEmail(tx, email)
-			return err
-		})
-		if err != nil && !fault.Is(err, fault.NotFound) {
-			return nil, err
-		}
+		known, err := findAccountByEmail(s.db.WithContext(ctx), email)
 		if err == nil {
-			hash = claimed.PasswordHash
+			claimed, hash = known, known.PasswordHash
+		} else if !fault.Is(err, fault.NotFound) {
+			return nil, err
 		}
 	}
 	matches, err := s.passwords.Matches(ctx, in.Body.Password, hash)

@@ -16,30 +16,22 @@ import (
 const accounts = `SELECT a.id, a.email, a.password_hash, a.display_name, a.state, a.created_at,
 	(SELECT coalesce(string_agg(r.role, ',' ORDER BY r.role), '') FROM account_role r WHERE r.user_id = a.id) AS roles FROM account a `
 
-func noSuchUser() error { return fault.New(fault.NotFound, "no_such_user", "there is no such user") }
-
-// found gives the error of a query that is to have found, or changed, one row.
-func found(res *gorm.DB, missing func() error) error {
-	if res.Error == nil && res.RowsAffected == 0 {
-		return missing()
-	}
-	return res.Error
-}
+var errNoUser = fault.New(fault.NotFound, "no_such_user", "there is no such user")
 
 // findAccount gives the account id; NotFound, code no_such_user, where there is none.
-func findAccount(tx *gorm.DB, id uuid.UUID) (account, error) {
-	var a account
-	return a, found(tx.Raw(accounts+"WHERE a.id = ?", id).Scan(&a), noSuchUser)
+func findAccount(tx *gorm.DB, id uuid.UUID) (a account, err error) {
+	err = postgres.Found(tx.Raw(accounts+"WHERE a.id = ?", id).Scan(&a), errNoUser)
+	return a, err
 }
 
-func findAccountByEmail(tx *gorm.DB, email string) (account, error) {
-	var a account
-	return a, found(tx.Raw(accounts+"WHERE a.email = ?", email).Scan(&a), noSuchUser)
+func findAccountByEmail(tx *gorm.DB, email string) (a account, err error) {
+	err = postgres.Found(tx.Raw(accounts+"WHERE a.email = ?", email).Scan(&a), errNoUser)
+	return a, err
 }
 
 // listAccounts gives up to limit accounts older than the one named before (none: from the newest), whose e-mail address
 // begins with q.
-func listAccounts(tx *gorm.DB, q string, before uuid.UUID, limit int) ([]account, error) {
+func listAccounts(tx *gorm.DB, q string, before uuid.UUID, limit int) (rows []account, err error) {
 	where, args := "WHERE true", []any{}
 	if q != "" {
 		where, args = where+" AND a.email LIKE ?", append(args, likePrefix(strings.ToLower(q)))
@@ -47,8 +39,8 @@ func listAccounts(tx *gorm.DB, q string, before uuid.UUID, limit int) ([]account
 	if before != uuid.Nil {
 		where, args = where+" AND a.id < ?", append(args, before)
 	}
-	var rows []account
-	return rows, tx.Raw(accounts+where+" ORDER BY a.id DESC LIMIT ?", append(args, limit)...).Scan(&rows).Error
+	err = tx.Raw(accounts+where+" ORDER BY a.id DESC LIMIT ?", append(args, limit)...).Scan(&rows).Error
+	return rows, err
 }
 
 // likePrefix is the LIKE pattern of what begins with s, whatever is in s.
@@ -84,7 +76,7 @@ func insertRoles(tx *gorm.DB, id uuid.UUID, roles []identity.Role, by *uuid.UUID
 }
 
 func rename(tx *gorm.DB, id uuid.UUID, name string, at time.Time) error {
-	return found(tx.Exec("UPDATE account SET display_name = ?, updated_at = ? WHERE id = ?", name, at, id), noSuchUser)
+	return postgres.Found(tx.Exec("UPDATE account SET display_name = ?, updated_at = ? WHERE id = ?", name, at, id), errNoUser)
 }
 
 // change is a row of account_history.
@@ -101,7 +93,7 @@ func record(tx *gorm.DB, id uuid.UUID, c change) error {
 }
 
 func storeState(tx *gorm.DB, id uuid.UUID, to state, c change) error {
-	if err := found(tx.Exec("UPDATE account SET state = ?, updated_at = ? WHERE id = ?", to, c.at, id), noSuchUser); err != nil {
+	if err := postgres.Found(tx.Exec("UPDATE account SET state = ?, updated_at = ? WHERE id = ?", to, c.at, id), errNoUser); err != nil {
 		return err
 	}
 	return record(tx, id, c)
@@ -149,11 +141,11 @@ func useToken(tx *gorm.DB, shown postgres.Bytea, now time.Time) (s session, ok b
 
 // revokeReused ends the session of a token that was used before, and gives it; the zero session where the token is
 // unknown or unused, or its session has ended already.
-func revokeReused(tx *gorm.DB, shown postgres.Bytea, now time.Time) (session, error) {
-	var s session
-	return s, tx.Raw(`UPDATE session SET revoked_at = ?, revoked_for = 'reuse' WHERE revoked_at IS NULL
+func revokeReused(tx *gorm.DB, shown postgres.Bytea, now time.Time) (s session, err error) {
+	err = tx.Raw(`UPDATE session SET revoked_at = ?, revoked_for = 'reuse' WHERE revoked_at IS NULL
 		AND id = (SELECT session_id FROM refresh_token WHERE digest = ? AND used_at IS NOT NULL)
 		RETURNING id, user_id, expires_at`, now, shown).Scan(&s).Error
+	return s, err
 }
 
 func revokeSession(tx *gorm.DB, shown postgres.Bytea, now time.Time) error {

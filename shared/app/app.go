@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -193,11 +192,7 @@ func (a *App) Env(cfg any) error {
 
 // Database opens the service's database and brings its schema up to date, retrying until the database is there or ctx
 // ends. From then on /readyz asks it.
-func (a *App) Database(ctx context.Context, sets ...struct {
-	Name string
-	FS   fs.FS
-},
-) (*gorm.DB, error) {
+func (a *App) Database(ctx context.Context, sets ...postgres.MigrationSet) (*gorm.DB, error) {
 	if a.Config.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set")
 	}
@@ -206,11 +201,7 @@ func (a *App) Database(ctx context.Context, sets ...struct {
 		return nil, err
 	}
 	a.db = db
-	of := make([]postgres.MigrationSet, len(sets))
-	for i, s := range sets {
-		of[i] = s
-	}
-	err = a.retry(ctx, "database", func() error { return postgres.Migrate(ctx, db, of...) })
+	err = a.retry(ctx, "database", func() error { return postgres.Migrate(ctx, db, sets...) })
 	if err != nil {
 		return nil, err
 	}

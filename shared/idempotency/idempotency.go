@@ -126,10 +126,7 @@ func Steps[Out any](ctx context.Context, db *gorm.DB, do func(r Request) (out *O
 		return out, err
 	}
 	// The effect is done and named; losing the stored answer in a crash only means working it out again.
-	err = postgres.InTx(ctx, db, func(tx *gorm.DB) error {
-		if err := postgres.Lazily(tx); err != nil {
-			return err
-		}
+	err = postgres.InLazyTx(ctx, db, func(tx *gorm.DB) error {
 		first, err := r.claim(tx)
 		if err != nil {
 			return err

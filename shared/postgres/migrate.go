@@ -12,8 +12,9 @@ import (
 )
 
 // MigrationSet is a sequence of goose SQL files that changes one part of a schema. Each set counts its versions in a
-// table of its own, schema_<Name>, so a service's database is made of several sets side by side.
-type MigrationSet struct {
+// table of its own, schema_<Name>, so a service's database is made of several sets side by side. It is an alias of a plain
+// struct, as migrations.Set is: the two modules do not know each other, and yet mean the same.
+type MigrationSet = struct {
 	Name string
 	FS   fs.FS
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
@@ -49,7 +50,7 @@ func Open(cfg Config) (*gorm.DB, error) {
 	}
 	conf.RuntimeParams["timezone"] = "UTC"
 	conf.RuntimeParams["lock_timeout"] = lockTimeout
-	pool := stdlib.OpenDB(*conf)
+	pool := stdlib.OpenDB(*conf, stdlib.OptionAfterConnect(inUTC))
 	n := cfg.MaxConns
 	if n == 0 {
 		n = defaultMaxConns
@@ -75,6 +76,14 @@ func Open(cfg Config) (*gorm.DB, error) {
 	// Raw(…).Scan is the one path on which GORM does not ask the dialector.
 	err = db.Callback().Row().After("gorm:row").Register("souk:kind", func(tx *gorm.DB) { tx.Error = withKind(tx.Error) })
 	return db, err
+}
+
+// inUTC makes every time that conn reads one in UTC, and not in the zone of the machine.
+func inUTC(_ context.Context, conn *pgx.Conn) error {
+	conn.TypeMap().RegisterType(&pgtype.Type{
+		Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+	})
+	return nil
 }
 
 // dialector is GORM's own for PostgreSQL, but for what it makes of the driver's errors.
@@ -134,10 +143,23 @@ func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 	return asFault(ctx, err)
 }
 
-// Lazily makes the commit of tx's transaction not wait for the disk. A crash of the server may lose it, never tear it;
-// use it only for what something else will do again.
-func Lazily(tx *gorm.DB) error {
-	return tx.Exec("SET LOCAL synchronous_commit TO off").Error
+// InLazyTx is InTx, but its commit does not wait for the disk. A crash of the server may lose it, never tear it; use it
+// only for what something else will do again.
+func InLazyTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	return InTx(ctx, db, func(tx *gorm.DB) error {
+		if err := tx.Exec("SET LOCAL synchronous_commit TO off").Error; err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// Found is the error of a statement that is to have read, or changed, some row: missing where it did not.
+func Found(res *gorm.DB, missing error) error {
+	if res.Error == nil && res.RowsAffected == 0 {
+		return missing
+	}
+	return res.Error
 }
 
 // Busy reports whether err is a statement that gave up waiting for another transaction.

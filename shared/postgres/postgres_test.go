@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
@@ -53,5 +54,55 @@ func TestOpen_everyErrorHasItsKind(t *testing.T) {
 				t.Errorf("%s: got %v, want %s", name, err, c.kind)
 			}
 		}
+	}
+}
+
+// What the server says outside of a transaction has its kind as well.
+func TestOpen_everyRefusalOfTheServerHasItsKind(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		query string
+		want  fault.Kind
+	}{
+		"it ends the statement":            {"SELECT pg_cancel_backend(pg_backend_pid()), pg_sleep(10)", fault.Deadline},
+		"it ends the connection":           {"SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(10)", fault.Unavailable},
+		"somebody else has what is wanted": {"DO $$ BEGIN RAISE EXCEPTION SQLSTATE '55P03'; END $$", fault.Conflict},
+		"a query that is nonsense: a bug":  {"SELECT nonsense", fault.Internal},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			err := testkit.Postgres(t).Exec(c.query).Error
+			if got := fault.Of(err); got == nil || got.Kind != c.want {
+				t.Errorf("got %v, want %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestOpen_readsTimesInUTC(t *testing.T) {
+	t.Parallel()
+	want := time.Date(2026, 1, 2, 3, 4, 5, 6000, time.UTC)
+	var row struct {
+		At    time.Time
+		Maybe *time.Time
+	}
+	err := testkit.Postgres(t).Raw("SELECT ?::timestamptz AS at, ?::timestamptz AS maybe", want, want).Scan(&row).Error
+	if err != nil || row.At != want || row.Maybe == nil || *row.Maybe != want { // == compares the location too
+		t.Errorf("got %v and %v, %v, want %v", row.At, row.Maybe, err, want)
+	}
+}
+
+func TestFound(t *testing.T) {
+	t.Parallel()
+	missing := errors.New("missing")
+	db := testkit.Postgres(t)
+	var n int
+	for query, want := range map[string]error{"SELECT 1": nil, "SELECT 1 WHERE false": missing} {
+		if err := postgres.Found(db.Raw(query).Scan(&n), missing); !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", query, err, want)
+		}
+	}
+	if err := postgres.Found(db.Raw("SELECT nonsense").Scan(&n), missing); err == nil || errors.Is(err, missing) {
+		t.Errorf("got %v, want the query's own error", err)
 	}
 }

@@ -126,33 +126,43 @@ func (p *Participant) Prepare(ctx context.Context, m Prepare) (BranchState, erro
 		return err
 	})
 	var no *refusal
-	if !errors.As(err, &no) {
-		if err == nil {
-			crash.At(crash.AfterVote)
-			return state, nil
-		}
-		if postgres.Busy(err) {
-			// On the wire a conflict is a recorded no. This one is not recorded: the next try may be a yes.
-			return "", fault.New(fault.Unavailable, "busy", "others are changing the same thing; try again").Because(err)
-		}
-		return "", err
-	}
-	if no.recorded {
-		return Aborted, no.reason
-	}
-	// The no is forced to disk before it is sent: from it follows that the transaction can never commit.
-	err = postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) error {
-		reason, err := json.Marshal(no.reason.Problem())
-		if err != nil {
+	if errors.As(err, &no) && !no.recorded {
+		// The no is forced to disk before it is sent: from it follows that the transaction can never commit.
+		var recorded bool
+		err = postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
+			recorded, state, err = refuse(tx, m, no.reason)
 			return err
+		})
+		if recorded && err == nil {
+			return Aborted, no.reason
 		}
-		_, err = insert(tx, row{GID: m.GID, Branch: m.Branch, State: Aborted, Action: m.Action, Digest: m.digest(), Reason: reason})
-		return err
-	})
-	if err != nil {
+	}
+	switch {
+	case errors.As(err, &no):
+		return Aborted, no.reason
+	case postgres.Busy(err):
+		// On the wire a conflict is a recorded no. This one is not recorded: the next try may be a yes.
+		return "", fault.New(fault.Unavailable, "busy", "others are changing the same thing; try again").Because(err)
+	case err != nil:
 		return "", err
 	}
-	return Aborted, no.reason
+	crash.At(crash.AfterVote)
+	return state, nil
+}
+
+// refuse records a vote of no, or reports false where a repetition of m was recorded first: then that is the vote, be it
+// a yes, whatever this one found. What is answered must be what is recorded, or the outcome would be told wrong.
+func refuse(tx *gorm.DB, m Prepare, why *fault.Error) (bool, BranchState, error) {
+	reason, err := json.Marshal(why.Problem())
+	if err != nil {
+		return false, "", err
+	}
+	first, err := insert(tx, row{GID: m.GID, Branch: m.Branch, State: Aborted, Action: m.Action, Digest: m.digest(), Reason: reason})
+	if err != nil || first {
+		return first, Aborted, err
+	}
+	state, err := repeated(tx, m)
+	return false, state, err
 }
 
 // refusal is a vote of no inside Prepare: the transaction that tried is to be rolled back, and the no recorded by
@@ -230,11 +240,8 @@ func repeated(tx *gorm.DB, m Prepare) (BranchState, error) {
 func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, error) {
 	crash.At(crash.BeforeFinish)
 	var state BranchState
-	err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
-		// Not forced: a branch that forgets this in a crash is prepared again, and asks.
-		if err := postgres.Lazily(tx); err != nil {
-			return err
-		}
+	// Not forced: a branch that forgets this in a crash is prepared again, and asks.
+	err := postgres.InLazyTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
 		state, err = p.carryOut(tx, d)
 		return err
 	})
@@ -334,17 +341,13 @@ func jsonb(b json.RawMessage) any {
 }
 
 // find reads a branch; gorm.ErrRecordNotFound where it is unknown.
-func find(tx *gorm.DB, gid uuid.UUID, branch int, lock bool) (row, error) {
+func find(tx *gorm.DB, gid uuid.UUID, branch int, lock bool) (r row, err error) {
 	q := "SELECT gid, branch, state, action, payload, digest, deadline, reason, finished_at FROM tx_branch WHERE gid = ? AND branch = ?"
 	if lock {
 		q += " FOR UPDATE"
 	}
-	var r row
-	res := tx.Raw(q, gid, branch).Scan(&r)
-	if res.Error == nil && res.RowsAffected == 0 {
-		return r, gorm.ErrRecordNotFound
-	}
-	return r, res.Error
+	err = postgres.Found(tx.Raw(q, gid, branch).Scan(&r), gorm.ErrRecordNotFound)
+	return r, err
 }
 
 // The inquiry: how long a branch waits for the coordinator before it asks, how often it asks, and about how many at once.
