@@ -162,8 +162,9 @@ func Found(res *gorm.DB, missing error) error {
 	return res.Error
 }
 
-// Busy reports whether err is a statement that gave up waiting for another transaction.
-func Busy(err error) bool { return state(err) == lockNotAvailable || fault.HasCode(err, "busy") }
+// Busy reports whether err is the database's: a statement that gave up waiting for another transaction, or a transaction
+// that lost to another. A fault that a service calls busy itself is not.
+func Busy(err error) bool { return state(err) == lockNotAvailable || lostToAnother(err) }
 
 // SQLSTATEs that mean something to us (PostgreSQL manual, appendix A).
 const (

@@ -202,7 +202,7 @@ func (p *Participant) vote(tx *gorm.DB, m Prepare) (BranchState, error) {
 		err = action.commit(t, m.Payload)
 	}
 	var f *fault.Error
-	if errors.As(err, &f) {
+	if !postgres.Busy(err) && errors.As(err, &f) { // a row that was not to be had says nothing about the action
 		switch f.Kind {
 		case fault.Invalid, fault.Forbidden, fault.NotFound, fault.Conflict:
 			return "", &refusal{reason: no(f)}

@@ -2,7 +2,9 @@ package twopc_test
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,5 +142,64 @@ func TestPrepare_isNoVoteWhereTheNoCannotBeRecorded(t *testing.T) {
 	}
 	if a := <-answer; a.err == nil || fault.Is(a.err, fault.Conflict) {
 		t.Errorf("answered %v, which the coordinator takes for a vote", a)
+	}
+}
+
+// A row that another transaction has says nothing about whether the action is possible.
+func TestPrepare_isNoVoteWhereTheDatabaseIsBusy(t *testing.T) {
+	t.Parallel()
+	db := testkit.Postgres(t, testkit.Migrations(t, "participant"))
+	if err := db.Exec("CREATE TABLE thing (n bigint)").Error; err != nil {
+		t.Fatal(err)
+	}
+	p := doing(t, db, func(tx twopc.Tx) error {
+		return errors.Join(tx.Exec("SET LOCAL lock_timeout TO '20ms'").Error, tx.Exec("LOCK TABLE thing").Error)
+	})
+	other := db.Begin()
+	defer other.Rollback()
+	if err := other.Exec("LOCK TABLE thing").Error; err != nil {
+		t.Fatal(err)
+	}
+	m := toDo(false)
+	if _, err := p.Prepare(t.Context(), m); !fault.Is(err, fault.Unavailable) || !fault.HasCode(err, "busy") {
+		t.Errorf("answered %v, want that it is busy", err)
+	}
+	if got := recorded(t, db, m); got != "" {
+		t.Errorf("recorded %s", got)
+	}
+	other.Rollback()
+	if state, err := p.Prepare(t.Context(), m); state != twopc.Prepared {
+		t.Errorf("asked again it answered %s, %v", state, err)
+	}
+}
+
+// Of two that wait for each other one is ended by the database; it is run again, and nobody hears of it.
+func TestPrepare_isRunAgainAfterADeadlock(t *testing.T) {
+	t.Parallel()
+	db := testkit.Postgres(t, testkit.Migrations(t, "participant"))
+	if err := db.Exec("CREATE TABLE thing (n bigint); INSERT INTO thing VALUES (1), (2)").Error; err != nil {
+		t.Fatal(err)
+	}
+	take := func(tx *gorm.DB, n int) error { return tx.Exec("SELECT n FROM thing WHERE n = ? FOR UPDATE", n).Error }
+	var calls atomic.Int32
+	var both sync.WaitGroup
+	both.Add(2)
+	p := doing(t, db, func(tx twopc.Tx) error {
+		n := int(calls.Add(1))
+		if n > 2 {
+			return errors.Join(take(tx.DB, 1), take(tx.DB, 2))
+		}
+		if err := take(tx.DB, n); err != nil {
+			return err
+		}
+		both.Done()
+		both.Wait()
+		return take(tx.DB, 3-n)
+	})
+	a, b := prepareLater(t, p, toDo(false)), prepareLater(t, p, toDo(false))
+	for _, got := range []out{<-a, <-b} {
+		if got.state != twopc.Prepared {
+			t.Errorf("answered %v", got)
+		}
 	}
 }
