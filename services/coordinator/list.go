@@ -15,27 +15,15 @@ import (
 
 // List gives decided transactions, newest first.
 func (s *Service) List(ctx context.Context, in *coordinator.ListInput) (*contract.Body[contract.Page[coordinator.Transaction]], error) {
-	var after cursor
-	if _, err := in.Cursor(&after); err != nil {
+	after, err := contract.After[cursor](in.Paging)
+	if err != nil {
 		return nil, err
 	}
 	rows, err := s.register.list(ctx, in.State, in.InDoubt, after, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
-	out := new(contract.Body[contract.Page[coordinator.Transaction]])
-	if len(rows) > in.Limit() {
-		rows = rows[:in.Limit()]
-		last := rows[len(rows)-1]
-		if out.Body.NextPageToken, err = contract.PageToken(cursor{At: last.DecidedAt, GID: last.GID}); err != nil {
-			return nil, err
-		}
-	}
-	out.Body.Items = make([]coordinator.Transaction, len(rows))
-	for i, d := range rows {
-		out.Body.Items[i] = d.transaction()
-	}
-	return out, nil
+	return contract.PageOf(rows, in.Limit(), decision.transaction, func(d decision) any { return cursor{d.DecidedAt, d.GID} })
 }
 
 // Get gives a transaction with its timeline. One that is under way here and not decided has no timeline yet.
@@ -81,7 +69,7 @@ func (d decision) transaction() coordinator.Transaction {
 	return t
 }
 
-func (r register) list(ctx context.Context, state string, inDoubt bool, after cursor, limit int) ([]decision, error) {
+func (r register) list(ctx context.Context, state string, inDoubt bool, after *cursor, limit int) ([]decision, error) {
 	q := r.db.WithContext(ctx).Select(columns).Order("decided_at DESC, gid DESC").Limit(limit)
 	if state != "" {
 		q = q.Where("outcome = ?", state)
@@ -89,7 +77,7 @@ func (r register) list(ctx context.Context, state string, inDoubt bool, after cu
 	if inDoubt {
 		q = q.Where("completed_at IS NULL")
 	}
-	if after.GID != uuid.Nil {
+	if after != nil {
 		q = q.Where("(decided_at, gid) < (?, ?)", after.At, after.GID)
 	}
 	var rows []decision

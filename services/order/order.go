@@ -176,7 +176,7 @@ func (o *row) holdRefund(amount money.Money, full bool) error {
 	return nil
 }
 
-func (o *row) left() money.Money { return o.money(o.TotalMinor - o.RefundedMinor) }
+func (o row) left() money.Money { return o.money(o.TotalMinor - o.RefundedMinor) }
 
 // refund gives back what holdRefund held. The history tells of every part; with the last one the order is refunded.
 func (o *row) refund(amount money.Money, who by) (change, error) {
@@ -193,10 +193,10 @@ func (o *row) refund(amount money.Money, who by) (change, error) {
 // releaseRefund undoes holdRefund.
 func (o *row) releaseRefund(amount money.Money) { o.RefundingMinor -= amount.Amount }
 
-func (o *row) money(minor int64) money.Money { return money.Money{Amount: minor, Currency: o.Currency} }
+func (o row) money(minor int64) money.Money { return money.Money{Amount: minor, Currency: o.Currency} }
 
 // brief is the order as lists show it.
-func (o *row) brief() order.Brief {
+func (o row) brief() order.Brief {
 	b := order.Brief{
 		ID: o.ID, UserID: o.UserID, Status: o.Status, Total: o.money(o.TotalMinor), Refunded: o.money(o.RefundedMinor),
 		Note: o.Note, PaymentID: o.PaymentID, Carrier: o.Carrier, Tracking: o.Tracking,
@@ -209,7 +209,7 @@ func (o *row) brief() order.Brief {
 }
 
 // free reports whether there is nothing to pay: the checkout of such an order moves goods only.
-func (o *row) free() bool { return o.TotalMinor == 0 }
+func (o row) free() bool { return o.TotalMinor == 0 }
 
 // order is the order as the client sees it.
 func (w *whole) order() order.Order {

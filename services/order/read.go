@@ -12,34 +12,15 @@ import (
 // List gives the caller's orders, or everybody's to who manages orders, newest first. Returns Malformed, code
 // invalid_page_token.
 func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body[contract.Page[order.Brief]], error) {
-	var after cursor
-	resumed, err := in.Cursor(&after)
+	after, err := contract.After[cursor](in.Paging)
 	if err != nil {
 		return nil, err
 	}
-	from := &after
-	if !resumed {
-		from = nil
-	}
-	limit := in.Limit()
-	// One more than is shown, to know whether there is a next page.
-	rows, err := list(s.deps.DB.WithContext(ctx), visibleTo(identity.From(ctx)), in, from, limit+1)
+	rows, err := list(s.deps.DB.WithContext(ctx), visibleTo(identity.From(ctx)), in, after, in.Limit()+1)
 	if err != nil {
 		return nil, fmt.Errorf("list orders: %w", err)
 	}
-	out := &contract.Body[contract.Page[order.Brief]]{}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		last := rows[limit-1]
-		if out.Body.NextPageToken, err = contract.PageToken(cursor{At: last.CreatedAt, ID: last.ID}); err != nil {
-			return nil, err
-		}
-	}
-	out.Body.Items = make([]order.Brief, len(rows))
-	for i := range rows {
-		out.Body.Items[i] = rows[i].brief()
-	}
-	return out, nil
+	return contract.PageOf(rows, in.Limit(), row.brief, func(o row) any { return cursor{o.CreatedAt, o.ID} })
 }
 
 // Get gives an order with its lines and history. Returns NotFound for what is not there or is another's.

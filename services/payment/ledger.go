@@ -68,8 +68,7 @@ func (s *Service) post(tx *gorm.DB, m movement, legs ...leg) error {
 
 // ListAccounts gives the accounts of the ledger with their balances. Returns Malformed for a foreign page token.
 func (s *Service) ListAccounts(ctx context.Context, in *payment.ListAccountsInput) (*contract.Body[contract.Page[payment.Account]], error) {
-	var after accountCursor
-	more, err := in.Cursor(&after)
+	after, err := contract.After[accountCursor](in.Paging)
 	if err != nil {
 		return nil, err
 	}
@@ -78,11 +77,11 @@ func (s *Service) ListAccounts(ctx context.Context, in *payment.ListAccountsInpu
 			return nil, err
 		}
 	}
-	rows, err := selectAccounts(s.db.WithContext(ctx), in.Kind, in.Currency, after, more, in.Limit()+1)
+	rows, err := selectAccounts(s.db.WithContext(ctx), in.Kind, in.Currency, after, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), func(r accountRow) payment.Account {
+	return contract.PageOf(rows, in.Limit(), func(r accountRow) payment.Account {
 		a := payment.Account{Kind: r.Kind, Currency: r.Currency, Available: r.Available, Held: r.Held}
 		if r.Owner != uuid.Nil {
 			a.UserID = &r.Owner
@@ -98,21 +97,4 @@ func (s *Service) CheckLedger(ctx context.Context, _ *contract.None) (*contract.
 		return nil, err
 	}
 	return &contract.Body[payment.LedgerCheck]{Body: payment.LedgerCheck{Currencies: sums}}, nil
-}
-
-// page makes a page of at most limit items of rows, of which there is one more than that if another page follows.
-func page[Row, Item any](rows []Row, limit int, item func(Row) Item, cursor func(Row) any) (*contract.Body[contract.Page[Item]], error) {
-	var next string
-	if len(rows) > limit {
-		rows = rows[:limit]
-		var err error
-		if next, err = contract.PageToken(cursor(rows[limit-1])); err != nil {
-			return nil, err
-		}
-	}
-	items := make([]Item, len(rows))
-	for i, r := range rows {
-		items[i] = item(r)
-	}
-	return &contract.Body[contract.Page[Item]]{Body: contract.Page[Item]{Items: items, NextPageToken: next}}, nil
 }

@@ -69,16 +69,15 @@ func (s *Service) move(tx *gorm.DB, m move) error {
 
 // ListPayments gives payments, newest first. Returns Malformed for a foreign page token.
 func (s *Service) ListPayments(ctx context.Context, in *payment.ListPaymentsInput) (*contract.Body[contract.Page[payment.Payment]], error) {
-	var before timeCursor
-	more, err := in.Cursor(&before)
+	before, err := contract.After[timeCursor](in.Paging)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := selectPayments(s.db.WithContext(ctx), readerOf(ctx), in.OrderID, before, more, in.Limit()+1)
+	rows, err := selectPayments(s.db.WithContext(ctx), readerOf(ctx), in.OrderID, before, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), paymentRow.view, func(r paymentRow) any { return timeCursor{r.CreatedAt, r.ID} })
+	return contract.PageOf(rows, in.Limit(), paymentRow.view, func(r paymentRow) any { return timeCursor{r.CreatedAt, r.ID} })
 }
 
 // GetPayment gives a payment with its last hundred refunds and moves. Returns NotFound for another person's.

@@ -31,9 +31,9 @@ type timeCursor struct {
 	ID uuid.UUID `json:"id"`
 }
 
-// newestFirst makes q a page of at most limit rows that were created before the cursor.
-func newestFirst(q *gorm.DB, before timeCursor, more bool, limit int) *gorm.DB {
-	if more {
+// newestFirst makes q a page of at most limit rows that were created before the cursor, if there is one.
+func newestFirst(q *gorm.DB, before *timeCursor, limit int) *gorm.DB {
+	if before != nil {
 		q = q.Where("(created_at, id) < (?, ?)", before.At, before.ID)
 	}
 	return q.Order("created_at DESC, id DESC").Limit(limit)
@@ -74,9 +74,9 @@ func finishTopUp(tx *gorm.DB, id uuid.UUID, status, code string, now time.Time) 
 	return t, res.RowsAffected == 1, res.Error
 }
 
-func selectTopUps(tx *gorm.DB, user uuid.UUID, before timeCursor, more bool, limit int) (rows []topUpRow, err error) {
+func selectTopUps(tx *gorm.DB, user uuid.UUID, before *timeCursor, limit int) (rows []topUpRow, err error) {
 	q := tx.Table("top_up").Select(topUpColumns).Where("user_id = ?", user)
-	err = newestFirst(q, before, more, limit).Scan(&rows).Error
+	err = newestFirst(q, before, limit).Scan(&rows).Error
 	return rows, err
 }
 
@@ -229,7 +229,7 @@ func readPayment(tx *gorm.DB, id uuid.UUID, who reader) (p paymentRow, err error
 	return p, err
 }
 
-func selectPayments(tx *gorm.DB, who reader, order uuid.UUID, before timeCursor, more bool, limit int) (rows []paymentRow, err error) {
+func selectPayments(tx *gorm.DB, who reader, order uuid.UUID, before *timeCursor, limit int) (rows []paymentRow, err error) {
 	q := tx.Table("payment").Select(paymentColumns)
 	if !who.all {
 		q = q.Where("user_id = ?", who.user)
@@ -237,7 +237,7 @@ func selectPayments(tx *gorm.DB, who reader, order uuid.UUID, before timeCursor,
 	if order != uuid.Nil {
 		q = q.Where("order_id = ?", order)
 	}
-	err = newestFirst(q, before, more, limit).Scan(&rows).Error
+	err = newestFirst(q, before, limit).Scan(&rows).Error
 	return rows, err
 }
 

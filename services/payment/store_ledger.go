@@ -84,7 +84,7 @@ type accountCursor struct {
 }
 
 // selectAccounts gives accounts in the order of their key; empty kind and currency are all.
-func selectAccounts(tx *gorm.DB, kind, currency string, after accountCursor, more bool, limit int) (rows []accountRow, err error) {
+func selectAccounts(tx *gorm.DB, kind, currency string, after *accountCursor, limit int) (rows []accountRow, err error) {
 	q := tx.Table("account").Select("kind, owner, currency, available, held")
 	if kind != "" {
 		q = q.Where("kind = ?", kind)
@@ -92,7 +92,7 @@ func selectAccounts(tx *gorm.DB, kind, currency string, after accountCursor, mor
 	if currency != "" {
 		q = q.Where("currency = ?", currency)
 	}
-	if more {
+	if after != nil {
 		q = q.Where("(kind, owner, currency) > (?, ?, ?)", after.Kind, after.Owner, after.Currency)
 	}
 	err = q.Order("kind, owner, currency").Limit(limit).Scan(&rows).Error
@@ -115,11 +115,11 @@ type entryCursor struct {
 	ID int64 `json:"id"`
 }
 
-func selectEntries(tx *gorm.DB, a account, before entryCursor, more bool, limit int) (rows []entryRow, err error) {
+func selectEntries(tx *gorm.DB, a account, before *entryCursor, limit int) (rows []entryRow, err error) {
 	q := tx.Table("entry e").Joins("JOIN movement m USING (movement_id)").
 		Select("e.id, e.movement_id, m.kind AS why, m.reference, e.amount, e.currency, m.created_at").
 		Where("e.kind = ? AND e.owner = ? AND e.currency = ?", a.kind, a.owner, a.currency)
-	if more {
+	if before != nil {
 		q = q.Where("e.id < ?", before.ID)
 	}
 	err = q.Order("e.id DESC").Limit(limit).Scan(&rows).Error

@@ -149,16 +149,15 @@ func (s *Service) settle(tx *gorm.DB, id uuid.UUID, outcome Outcome) (bool, erro
 
 // ListTopUps gives the caller's top-ups, newest first. Returns Malformed for a foreign page token.
 func (s *Service) ListTopUps(ctx context.Context, in *payment.ListTopUpsInput) (*contract.Body[contract.Page[payment.TopUp]], error) {
-	var before timeCursor
-	more, err := in.Cursor(&before)
+	before, err := contract.After[timeCursor](in.Paging)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := selectTopUps(s.db.WithContext(ctx), identity.From(ctx).UserID, before, more, in.Limit()+1)
+	rows, err := selectTopUps(s.db.WithContext(ctx), identity.From(ctx).UserID, before, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), topUpRow.view, func(r topUpRow) any { return timeCursor{r.CreatedAt, r.ID} })
+	return contract.PageOf(rows, in.Limit(), topUpRow.view, func(r topUpRow) any { return timeCursor{r.CreatedAt, r.ID} })
 }
 
 // GetTopUp gives a top-up of the caller. Returns NotFound for anybody else's.

@@ -16,7 +16,7 @@ func (s *Service) ListWallets(ctx context.Context, _ *contract.None) (*contract.
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, len(rows), accountRow.wallet, nil)
+	return contract.PageOf(rows, len(rows), accountRow.wallet, nil)
 }
 
 // GetWallet gives the caller's wallet in a currency; nothing was ever in it if there is no account. Returns Invalid for a
@@ -40,16 +40,15 @@ func (s *Service) ListEntries(ctx context.Context, in *payment.ListEntriesInput)
 	if err != nil {
 		return nil, err
 	}
-	var before entryCursor
-	more, err := in.Cursor(&before)
+	before, err := contract.After[entryCursor](in.Paging)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := selectEntries(s.db.WithContext(ctx), walletOf(identity.From(ctx).UserID, c), before, more, in.Limit()+1)
+	rows, err := selectEntries(s.db.WithContext(ctx), walletOf(identity.From(ctx).UserID, c), before, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), func(r entryRow) payment.Entry {
+	return contract.PageOf(rows, in.Limit(), func(r entryRow) payment.Entry {
 		return payment.Entry{
 			MovementID: r.MovementID, Kind: r.Why, Reference: r.Reference, Amount: r.Amount, Currency: r.Currency, CreatedAt: r.CreatedAt,
 		}

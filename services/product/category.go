@@ -22,8 +22,8 @@ func (s *Service) ListCategories(ctx context.Context, in *product.ListCategories
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), func(c product.Category) product.Category { return c },
-		func(c product.Category) cursor { return cursor{List: list, Name: c.Slug} })
+	return contract.PageOf(rows, in.Limit(), func(c product.Category) product.Category { return c },
+		func(c product.Category) any { return cursor{List: list, Name: c.Slug} })
 }
 
 // GetCategory gives a category. A missing one is NotFound.

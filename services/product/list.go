@@ -108,7 +108,7 @@ func (s *Service) ListProducts(ctx context.Context, in *product.ListInput) (*con
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), productRow.show, func(r productRow) cursor {
+	return contract.PageOf(rows, in.Limit(), productRow.show, func(r productRow) any {
 		c := cursor{List: sel.name(), ID: r.ID}
 		switch sel.sort {
 		case product.SortNewest:

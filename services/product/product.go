@@ -160,7 +160,7 @@ func (s *Service) ListChanges(ctx context.Context, in *product.HistoryInput) (*c
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), changeRow.show, func(r changeRow) cursor { return cursor{List: list, Seq: r.Version} })
+	return contract.PageOf(rows, in.Limit(), changeRow.show, func(r changeRow) any { return cursor{List: list, Seq: r.Version} })
 }
 
 // LookupProducts gives the current offers of the named products to another service.

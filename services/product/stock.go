@@ -79,7 +79,7 @@ func (s *Service) ListMovements(ctx context.Context, in *product.HistoryInput) (
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), movementRow.show, func(r movementRow) cursor { return cursor{List: list, Seq: r.Seq} })
+	return contract.PageOf(rows, in.Limit(), movementRow.show, func(r movementRow) any { return cursor{List: list, Seq: r.Seq} })
 }
 
 // GetMovement gives one movement. A missing one, or one of another product, is NotFound.

@@ -69,17 +69,20 @@ var errNoAddress = fault.New(fault.NotFound, "no_such_address", "there is no suc
 
 // Addresses gives the caller's addresses, oldest first.
 func (s *Service) Addresses(ctx context.Context, in *user.ListAddressesInput) (*contract.Body[contract.Page[user.Address]], error) {
-	var after byID
-	if _, err := in.Cursor(&after); err != nil {
+	after, err := contract.After[byID](in.Paging)
+	if err != nil {
 		return nil, err
 	}
+	if after == nil {
+		after = &byID{} // which every id is after
+	}
 	var rows []addressRow
-	err := s.db.WithContext(ctx).Raw(addresses+"WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?",
+	err = s.db.WithContext(ctx).Raw(addresses+"WHERE user_id = ? AND id > ? ORDER BY id LIMIT ?",
 		identity.From(ctx).UserID, after.ID, in.Limit()+1).Scan(&rows).Error
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), addressRow.address, func(r addressRow) byID { return byID{r.ID} })
+	return contract.PageOf(rows, in.Limit(), addressRow.address, func(r addressRow) any { return byID{r.ID} })
 }
 
 // AddAddress keeps an address. Returns Conflict, code too_many_addresses, where there are twenty.

@@ -22,8 +22,8 @@ type byID struct {
 
 // List gives accounts to an admin, newest first.
 func (s *Service) List(ctx context.Context, in *user.ListUsersInput) (*contract.Body[contract.Page[user.User]], error) {
-	var after byID
-	if _, err := in.Cursor(&after); err != nil {
+	after, err := contract.After[byID](in.Paging)
+	if err != nil {
 		return nil, err
 	}
 	var w wrong
@@ -31,28 +31,11 @@ func (s *Service) List(ctx context.Context, in *user.ListUsersInput) (*contract.
 	if err := w.err(); err != nil {
 		return nil, err
 	}
-	rows, err := listAccounts(s.db.WithContext(ctx), q, after.ID, in.Limit()+1)
+	rows, err := listAccounts(s.db.WithContext(ctx), q, after, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), account.user, func(a account) byID { return byID{a.ID} })
-}
-
-// page makes the answer to a list from one row more than fits, which says whether there is a next page.
-func page[Row, Item any](rows []Row, limit int, item func(Row) Item, cursor func(Row) byID) (*contract.Body[contract.Page[Item]], error) {
-	out := &contract.Body[contract.Page[Item]]{Body: contract.Page[Item]{Items: make([]Item, 0, min(len(rows), limit))}}
-	if len(rows) > limit {
-		rows = rows[:limit]
-		token, err := contract.PageToken(cursor(rows[limit-1]))
-		if err != nil {
-			return nil, err
-		}
-		out.Body.NextPageToken = token
-	}
-	for _, r := range rows {
-		out.Body.Items = append(out.Body.Items, item(r))
-	}
-	return out, nil
+	return contract.PageOf(rows, in.Limit(), account.user, func(a account) any { return byID{a.ID} })
 }
 
 // User gives an account to an admin.

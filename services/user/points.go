@@ -40,13 +40,12 @@ func (e entry) entry() user.PointsEntry {
 
 // PointsHistory gives what came and went, newest first. What a transaction holds is not there yet.
 func (s *Service) PointsHistory(ctx context.Context, in *user.ListPointsInput) (*contract.Body[contract.Page[user.PointsEntry]], error) {
-	var after byID
-	more, err := in.Cursor(&after)
+	after, err := contract.After[byID](in.Paging)
 	if err != nil {
 		return nil, err
 	}
-	if !more {
-		after.ID = uuid.Max
+	if after == nil {
+		after = &byID{uuid.Max} // newest first, so every id is after it
 	}
 	var rows []entry
 	err = s.db.WithContext(ctx).Raw(`SELECT id, kind, points, gid, reference, created_at FROM points_entry
@@ -54,7 +53,7 @@ func (s *Service) PointsHistory(ctx context.Context, in *user.ListPointsInput) (
 	if err != nil {
 		return nil, err
 	}
-	return page(rows, in.Limit(), entry.entry, func(e entry) byID { return byID{e.ID} })
+	return contract.PageOf(rows, in.Limit(), entry.entry, func(e entry) any { return byID{e.ID} })
 }
 
 // holdPoints moves n points from available to held, and reports whether it did: where atMost is set it does not take

@@ -29,15 +29,15 @@ func findAccountByEmail(tx *gorm.DB, email string) (a account, err error) {
 	return a, err
 }
 
-// listAccounts gives up to limit accounts older than the one named before (none: from the newest), whose e-mail address
-// begins with q.
-func listAccounts(tx *gorm.DB, q string, before uuid.UUID, limit int) (rows []account, err error) {
+// listAccounts gives up to limit accounts whose e-mail address begins with q, the newest first, after the cursor if there
+// is one.
+func listAccounts(tx *gorm.DB, q string, after *byID, limit int) (rows []account, err error) {
 	where, args := "WHERE true", []any{}
 	if q != "" {
 		where, args = where+" AND a.email LIKE ?", append(args, likePrefix(strings.ToLower(q)))
 	}
-	if before != uuid.Nil {
-		where, args = where+" AND a.id < ?", append(args, before)
+	if after != nil {
+		where, args = where+" AND a.id < ?", append(args, after.ID)
 	}
 	err = tx.Raw(accounts+where+" ORDER BY a.id DESC LIMIT ?", append(args, limit)...).Scan(&rows).Error
 	return rows, err

@@ -36,32 +36,13 @@ func listName(asked ...string) string {
 // after reads the page token of the list; nil on the first page. A token of another list, order or filter, or one that
 // nobody gave, is Malformed, code invalid_page_token.
 func after(p contract.Paging, list string) (*cursor, error) {
-	var c cursor
-	given, err := p.Cursor(&c)
-	if err != nil || !given {
+	c, err := contract.After[cursor](p)
+	if err != nil || c == nil {
 		return nil, err
 	}
 	// PostgreSQL cannot take a NUL, and a currency is one of ours or absent.
 	if c.List != list || strings.ContainsRune(c.Name, 0) || (c.Currency != "" && !c.Currency.Valid()) {
 		return nil, fault.New(fault.Malformed, "invalid_page_token", "page_token is not one that this list gave")
 	}
-	return &c, nil
-}
-
-// page is one page of rows, which are one more than limit if there is a next one.
-func page[R, T any](rows []R, limit int, show func(R) T, place func(R) cursor) (*contract.Body[contract.Page[T]], error) {
-	out := new(contract.Body[contract.Page[T]])
-	if len(rows) > limit {
-		rows = rows[:limit]
-		token, err := contract.PageToken(place(rows[limit-1]))
-		if err != nil {
-			return nil, fmt.Errorf("make page token: %w", err)
-		}
-		out.Body.NextPageToken = token
-	}
-	out.Body.Items = make([]T, len(rows))
-	for i, r := range rows {
-		out.Body.Items[i] = show(r)
-	}
-	return out, nil
+	return c, nil
 }
