@@ -35,27 +35,45 @@ type Transfer struct {
 // NewBank makes a bank of that name that asks coordinators through client.
 func NewBank(t testing.TB, name string, client *http.Client) *Bank {
 	t.Helper()
-	db := Postgres(t, Migrations(t, "participant"), postgres.MigrationSet{Name: "bank", FS: fstest.MapFS{
-		"00001_account.sql": {Data: []byte(`-- +goose Up
-CREATE TABLE account (id text PRIMARY KEY, available bigint NOT NULL CHECK (available >= 0), held bigint NOT NULL DEFAULT 0 CHECK (held >= 0));
--- +goose Down
-DROP TABLE account;`)},
-	}})
+	db := Postgres(t, Migrations(t, "participant"), BankSchema())
 	b := &Bank{Service: NewService(t, name), DB: db}
 	b.Participant = twopc.NewParticipant(twopc.Deps{
 		DB: db, Mesh: client, Log: b.Log, Metrics: prometheus.NewRegistry(), Now: time.Now,
-	}, map[string]twopc.Action{
+	}, BankActions())
+	b.Participant.Routes(b.Server, name)
+	return b
+}
+
+// BankSchema is what a bank's database has besides what every participant's has.
+func BankSchema() postgres.MigrationSet {
+	return postgres.MigrationSet{Name: "bank", FS: fstest.MapFS{
+		"00001_account.sql": {Data: []byte(`-- +goose Up
+CREATE TABLE account (id text PRIMARY KEY, available bigint NOT NULL CHECK (available >= 0), held bigint NOT NULL DEFAULT 0 CHECK (held >= 0)) WITH (fillfactor = 50);
+-- +goose Down
+DROP TABLE account;`)},
+	}}
+}
+
+// BankActions are what a bank can do. A debit holds what it takes; a credit takes nothing, so its prepare only looks
+// whether the account is there.
+func BankActions() map[string]twopc.Action {
+	return map[string]twopc.Action{
 		"debit": twopc.NewAction(
 			change("available = available - @n, held = held + @n", "available >= @n"),
 			change("held = held - @n", "true"),
 			change("available = available + @n, held = held - @n", "true")),
-		"credit": twopc.NewAction(
-			change("id = id", "true"),
-			change("available = available + @n", "true"),
-			change("id = id", "true")),
-	})
-	b.Participant.Routes(b.Server, name)
-	return b
+		"credit": twopc.NewAction(exists, change("available = available + @n", "true"),
+			func(twopc.Tx, Transfer) error { return nil }),
+	}
+}
+
+func exists(tx twopc.Tx, p Transfer) error {
+	var n int
+	err := tx.Raw("SELECT count(*) FROM account WHERE id = ?", p.Account).Scan(&n).Error
+	if err == nil && n == 0 {
+		err = fault.New(fault.Conflict, "no_account", "there is no account %s", p.Account)
+	}
+	return err
 }
 
 func change(set, when string) func(twopc.Tx, Transfer) error {
