@@ -28,13 +28,14 @@ const (
 	SignedIn Permission = "signed_in" // any principal; the operation narrows to what is the caller's own
 	Internal Permission = "internal"  // other services of the shop; such paths begin with /internal, never routed by the gateway
 
-	PlaceOrder       Permission = "place_order"
-	ManageOrders     Permission = "manage_orders"
-	ManageProducts   Permission = "manage_products"
-	ManagePayments   Permission = "manage_payments"
-	ViewUsers        Permission = "view_users"
-	ManageUsers      Permission = "manage_users"
-	ViewTransactions Permission = "view_transactions"
+	PlaceOrder         Permission = "place_order"
+	ManageOrders       Permission = "manage_orders"
+	ManageProducts     Permission = "manage_products"
+	ManagePayments     Permission = "manage_payments"
+	ViewUsers          Permission = "view_users"
+	ManageUsers        Permission = "manage_users"
+	ViewTransactions   Permission = "view_transactions"
+	ManageTransactions Permission = "manage_transactions"
 )
 
 // granted is what each role may do.
@@ -43,7 +44,7 @@ func granted(r Role) []Permission {
 	case Customer:
 		return []Permission{PlaceOrder}
 	case Admin:
-		return []Permission{ManageOrders, ManageProducts, ManagePayments, ViewUsers, ManageUsers, ViewTransactions}
+		return []Permission{ManageOrders, ManageProducts, ManagePayments, ViewUsers, ManageUsers, ViewTransactions, ManageTransactions}
 	default:
 		return nil
 	}

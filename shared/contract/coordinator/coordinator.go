@@ -87,15 +87,19 @@ type Transaction struct {
 	Reason      *fault.Problem `json:"reason,omitempty"`
 	DecidedAt   *time.Time     `json:"decided_at,omitempty"`
 	CompletedAt *time.Time     `json:"completed_at,omitempty" doc:"When the last branch had carried out the decision"`
-	Heuristic   bool           `json:"heuristic" doc:"A participant contradicts the decision; a person must look"`
+	Heuristic   bool           `json:"heuristic" doc:"It did not end as the protocol would have it: a participant contradicts the decision, or an operator forced it"`
 	Attempts    int            `json:"attempts" doc:"How often recovery has driven it"`
+
+	WaitingFor   string          `json:"waiting_for,omitempty" doc:"The participants that recovery did not reach the last time"`
+	Resolved     *Resolution     `json:"resolved,omitempty" doc:"An operator forced the decision"`
+	Acknowledged *Acknowledgment `json:"acknowledged,omitempty" doc:"A person has looked at the heuristic outcome"`
 }
 
 // Event is one line of a transaction's timeline.
 type Event struct {
 	At       time.Time `json:"at"`
 	Instance string    `json:"instance" doc:"The coordinator that saw it"`
-	Event    string    `json:"event" doc:"begun, prepared, refused, unanswered, decided, committed, aborted, heuristic, completed"`
+	Event    string    `json:"event" doc:"begun, prepared, refused, unanswered, decided, taken_over, committed, aborted, heuristic, completed, redriven, acknowledged"`
 	Service  string    `json:"service,omitempty"`
 	Detail   string    `json:"detail,omitempty"`
 }
@@ -111,6 +115,8 @@ type ListInput struct {
 	contract.Paging
 	State   string `query:"state" enum:"committed,aborted" doc:"Only those decided so"`
 	InDoubt bool   `query:"in_doubt" doc:"Only those not yet carried out everywhere"`
+
+	Heuristic bool `query:"heuristic" doc:"Only those that did not end as the protocol would have it and that nobody has acknowledged"`
 }
 
 // The routes.
