@@ -9,6 +9,8 @@ import (
 	"souk/shared/contract/payment"
 	"souk/shared/fault"
 	"souk/shared/twopc"
+
+	"github.com/google/uuid"
 )
 
 // preparePay is the order's vote on being paid. A no has code order_not_payable, or busy.
@@ -29,19 +31,22 @@ func (s *Service) preparePay(tx twopc.Tx, p order.Pay) error {
 }
 
 func (s *Service) commitPay(tx twopc.Tx, p order.Pay) error {
-	_, err := s.confirm(tx, p.OrderID)
-	return err
+	return s.endPaying(tx, p.OrderID, (*row).finishPaying)
 }
 
 func (s *Service) abortPay(tx twopc.Tx, p order.Pay) error {
-	o, err := lock(tx.DB, p.OrderID, anyone())
+	return s.endPaying(tx, p.OrderID, (*row).stopPaying)
+}
+
+func (s *Service) endPaying(tx twopc.Tx, id uuid.UUID, end func(*row, by) (change, error)) error {
+	o, err := lock(tx.DB, id, anyone())
 	if err != nil {
 		return err
 	}
 	if !o.paying(tx.GID) {
-		return fmt.Errorf("abort payment of order %s: it is %s, not being paid by transaction %s", o.ID, o.Status, tx.GID)
+		return fmt.Errorf("end payment of order %s: it is %s, not being paid by transaction %s", id, o.Status, tx.GID)
 	}
-	c, err := o.stopPaying(s.decided(tx))
+	c, err := end(&o, s.part(tx, coordinator.Service))
 	if err != nil {
 		return err
 	}
@@ -88,8 +93,5 @@ func (s *Service) abortRefund(tx twopc.Tx, p order.Refund) error {
 // part is actor doing something as part of tx's transaction.
 func (s *Service) part(tx twopc.Tx, actor string) by {
 	gid := tx.GID
-	return by{Actor: actor, GID: &gid, RequestID: contract.RequestIDFrom(tx.Statement.Context), At: s.deps.Now()}
+	return by{Actor: actor, GID: &gid, RequestID: contract.RequestIDFrom(tx.Statement.Context), At: s.now()}
 }
-
-// decided is what follows from the coordinator's decision on tx's transaction.
-func (s *Service) decided(tx twopc.Tx) by { return s.part(tx, coordinator.Service) }

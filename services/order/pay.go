@@ -3,7 +3,6 @@ package order
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -16,18 +15,13 @@ import (
 	"souk/shared/fault"
 	"souk/shared/idempotency"
 	"souk/shared/identity"
-	"souk/shared/postgres"
 	"souk/shared/telemetry"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
-	"gorm.io/gorm"
 )
 
-const (
-	payTimeout  = 5 * time.Second // undecided after this, the checkout aborts
-	lookTimeout = time.Second     // to read the order for an answer of 202
-)
+const lookTimeout = time.Second // to read the order for an answer of 202
 
 // Pay settles the checkout of the caller's order: the goods are sold, the money goes from the wallet to the shop, the
 // order is paid and the points are earned, or none of it. A repetition under the same Idempotency-Key, at the same time
@@ -39,8 +33,8 @@ const (
 // insufficient_funds; and Unavailable when a service was away and nothing has happened. A refusal that is not for a
 // passing reason stays the answer to its key: pay again under a new one.
 func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput, error) {
-	return idempotency.Steps(ctx, s.deps.DB, func(r idempotency.Request) (*order.PayOutput, bool, error) {
-		o, err := findWhole(s.deps.DB.WithContext(ctx), in.ID, of(identity.From(ctx).UserID))
+	return idempotency.Steps(ctx, s.db, func(r idempotency.Request) (*order.PayOutput, bool, error) {
+		o, err := findWhole(s.db.WithContext(ctx), in.ID, of(identity.From(ctx).UserID))
 		if err != nil {
 			return nil, false, err
 		}
@@ -52,10 +46,9 @@ func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput,
 		if err := o.payable(paymentID); err != nil {
 			return nil, false, s.count("refused", err)
 		}
-		gid, err := s.settler.Settle(ctx, r, payTimeout, o.checkout(paymentID))
+		gid, err := s.Participant.Settle(ctx, r, o.checkout(paymentID))
 		telemetry.Note(ctx, slog.String("order", in.ID.String()), slog.String("gid", gid.String()))
-		var pending *twopc.PendingError
-		if errors.As(err, &pending) {
+		if pending, ok := errors.AsType[*twopc.PendingError](err); ok {
 			out, err := s.unknown(ctx, in.ID, pending)
 			return out, false, s.count("unknown", err)
 		}
@@ -63,7 +56,7 @@ func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput,
 			return nil, false, s.count("refused", err)
 		}
 		if err == nil {
-			o, err = s.settled(ctx, in.ID, gid)
+			o, err = findWhole(s.db.WithContext(ctx), in.ID, anyone())
 		}
 		if err != nil {
 			return nil, false, s.count("failed", err)
@@ -115,46 +108,11 @@ func (s *Service) unknown(ctx context.Context, id uuid.UUID, pending error) (*or
 	// The outcome may be unknown because the request's time ran out; what is left to do is one read.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookTimeout)
 	defer cancel()
-	w, err := findWhole(s.deps.DB.WithContext(ctx), id, anyone())
+	w, err := findWhole(s.db.WithContext(ctx), id, anyone())
 	if err != nil {
 		return nil, errors.Join(pending, err)
 	}
 	out := answer(http.StatusAccepted, w)
 	out.Location = location(id)
 	return out, nil
-}
-
-// settled gives the order as the transaction gid, which has committed, leaves it. The message that says so may not have
-// come to the order's own branch yet. The decision cannot change any more, so the branch's part is done here and now,
-// and who has paid an order finds it paid wherever they look; the message, when it comes, finds nothing left to do.
-func (s *Service) settled(ctx context.Context, id, gid uuid.UUID) (whole, error) {
-	w, err := findWhole(s.deps.DB.WithContext(ctx), id, anyone())
-	if err != nil || !w.paying(gid) {
-		return w, err
-	}
-	err = postgres.InLazyTx(ctx, s.deps.DB, func(tx *gorm.DB) error { // the message would do it again
-		w.row, err = s.confirm(twopc.Tx{DB: tx, GID: gid}, id)
-		return err
-	})
-	return w, err
-}
-
-// confirm makes the order paid that the transaction of tx, which has committed, is paying. It does nothing where that is
-// done.
-func (s *Service) confirm(tx twopc.Tx, id uuid.UUID) (row, error) {
-	o, err := lock(tx.DB, id, anyone())
-	if err != nil {
-		return o, err
-	}
-	if o.PaidAt != nil && *o.PayGID == tx.GID {
-		return o, nil
-	}
-	if !o.paying(tx.GID) {
-		return o, fmt.Errorf("confirm order %s: it is %s, not being paid by transaction %s", id, o.Status, tx.GID)
-	}
-	c, err := o.finishPaying(s.decided(tx))
-	if err != nil {
-		return o, err
-	}
-	return o, write(tx.DB, o, c)
 }

@@ -27,7 +27,7 @@ const (
 // unknown_product or product_unavailable, for a product that is not sold (any more), currency_mismatch for products of
 // two currencies, quantity_too_large or amount_too_large; and Unavailable while the product service is away.
 func (s *Service) Place(ctx context.Context, in *order.PlaceInput) (*contract.Created[order.Order], error) {
-	return idempotency.Steps(ctx, s.deps.DB, func(idempotency.Request) (*contract.Created[order.Order], bool, error) {
+	return idempotency.Steps(ctx, s.db, func(idempotency.Request) (*contract.Created[order.Order], bool, error) {
 		wanted, err := sumUp(in.Body.Lines)
 		if err != nil {
 			return nil, false, err
@@ -40,7 +40,7 @@ func (s *Service) Place(ctx context.Context, in *order.PlaceInput) (*contract.Cr
 		if err != nil {
 			return nil, false, err
 		}
-		out, err := idempotency.Once(ctx, s.deps.DB, func(tx *gorm.DB) (*contract.Created[order.Order], error) {
+		out, err := idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Created[order.Order], error) {
 			return s.place(ctx, tx, lines, total, in.Body.Note)
 		})
 		// Not final to Steps, which only spares a repetition the question to the product service: Once has stored the
@@ -106,7 +106,7 @@ func (s *Service) offers(ctx context.Context, sums []wanted) (map[uuid.UUID]prod
 	for i, w := range sums {
 		in.IDs[i] = w.product
 	}
-	out, err := product.LookupProducts.Call(ctx, s.deps.Mesh, in)
+	out, err := product.LookupProducts.Call(ctx, s.mesh, in)
 	if err != nil {
 		return nil, err
 	}
@@ -158,5 +158,5 @@ func priced(sums []wanted, offers map[uuid.UUID]product.Offer) ([]line, money.Mo
 
 // caller is the person who makes the request of ctx, as the history names them.
 func (s *Service) caller(ctx context.Context) by {
-	return by{Actor: identity.From(ctx).UserID.String(), RequestID: contract.RequestIDFrom(ctx), At: s.deps.Now()}
+	return by{Actor: identity.From(ctx).UserID.String(), RequestID: contract.RequestIDFrom(ctx), At: s.now()}
 }

@@ -16,7 +16,7 @@ func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body
 	if err != nil {
 		return nil, err
 	}
-	rows, err := list(s.deps.DB.WithContext(ctx), visibleTo(identity.From(ctx)), in, after, in.Limit()+1)
+	rows, err := list(s.db.WithContext(ctx), visibleTo(identity.From(ctx)), in, after, in.Limit()+1)
 	if err != nil {
 		return nil, fmt.Errorf("list orders: %w", err)
 	}
@@ -25,7 +25,7 @@ func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body
 
 // Get gives an order with its lines and history. Returns NotFound for what is not there or is another's.
 func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[order.Detail], error) {
-	db := s.deps.DB.WithContext(ctx)
+	db := s.db.WithContext(ctx)
 	w, err := findWhole(db, in.ID, visibleTo(identity.From(ctx)))
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[or
 
 // Lookup gives an order to another service. Returns NotFound.
 func (s *Service) Lookup(ctx context.Context, in *contract.ByID) (*contract.Body[order.Summary], error) {
-	w, err := findWhole(s.deps.DB.WithContext(ctx), in.ID, anyone())
+	w, err := findWhole(s.db.WithContext(ctx), in.ID, anyone())
 	if err != nil {
 		return nil, err
 	}

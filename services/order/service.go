@@ -25,15 +25,16 @@ type Deps struct {
 type Service struct {
 	Participant *twopc.Participant
 
-	deps     Deps
-	settler  twopc.Client
+	db       *gorm.DB
+	mesh     *http.Client
+	now      func() time.Time
 	payments *prometheus.CounterVec
 }
 
 // New makes the service.
 func New(deps Deps) *Service {
 	s := &Service{
-		deps: deps, settler: twopc.Client{HTTP: deps.Mesh},
+		db: deps.DB, mesh: deps.Mesh, now: deps.Now,
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "order_payments_total", Help: "Requests to pay an order, by what came of them: paid, refused, unknown or failed.",
 		}, []string{"outcome"}),

@@ -1,14 +1,11 @@
 package payment
 
 import (
-	"souk/shared/contract/coordinator"
 	"souk/shared/contract/payment"
 	"souk/shared/contract/user"
 	"souk/shared/fault"
 	"souk/shared/money"
 	"souk/shared/twopc"
-
-	"github.com/google/uuid"
 )
 
 // maxAmount bounds what one branch may move, in minor units, as money.Money does on the wire: no sum of such comes near
@@ -22,10 +19,6 @@ func (s *Service) actions() map[string]twopc.Action {
 		payment.ActionRefund: twopc.NewAction(s.holdRefund, s.payRefund, s.dropRefund),
 		payment.ActionCredit: twopc.NewAction(s.promiseCredit, s.payCredit, s.dropCredit),
 	}
-}
-
-func decision(gid uuid.UUID, branch int, state coordinator.State) twopc.Decision {
-	return twopc.Decision{GID: gid, Branch: branch, State: state}
 }
 
 // movable refuses, as Invalid, an amount that no branch moves.

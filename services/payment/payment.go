@@ -2,7 +2,6 @@ package payment
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"souk/shared/contract"
@@ -141,11 +140,8 @@ func (s *Service) void(ctx context.Context, id uuid.UUID) error {
 	if err := askVoid(s.db.WithContext(ctx), p.ID, p.GID, identity.From(ctx).UserID); err != nil {
 		return err
 	}
-	state, err := s.twopc.Abort(ctx, p.GID)
+	state, err := s.Participant.Abort(ctx, p.GID)
 	if err != nil {
-		return err
-	}
-	if err := s.finishHere(ctx, p.GID, state); err != nil {
 		return err
 	}
 	if state == coordinator.Committed {
@@ -162,19 +158,4 @@ func (r paymentRow) view() payment.Payment {
 		Refunded: money.Money{Amount: r.Refunded, Currency: r.Currency}, Status: r.Status, TransactionID: r.GID,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}
-}
-
-// finishHere carries out, without waiting to be told, what is known to be decided of a transaction that this service has
-// a branch in: who has just learned the outcome shall see it.
-func (s *Service) finishHere(ctx context.Context, gid uuid.UUID, state coordinator.State) error {
-	branches, err := branchesOf(s.db.WithContext(ctx), gid)
-	if err != nil {
-		return err
-	}
-	for _, b := range branches {
-		if _, err := s.Participant.Finish(ctx, decision(gid, b, state)); err != nil {
-			return fmt.Errorf("carry out transaction %s: %w", gid, err)
-		}
-	}
-	return nil
 }

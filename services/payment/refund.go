@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"souk/shared/contract"
-	"souk/shared/contract/coordinator"
 	"souk/shared/contract/order"
 	"souk/shared/contract/payment"
 	"souk/shared/contract/product"
@@ -24,8 +23,6 @@ import (
 )
 
 const (
-	settleTimeout = 5 * time.Second // of a distributed transaction; a request may last 10 s
-
 	// A plan that has not become pending by then never will: its transaction's deadline is long over, and a prepare that
 	// comes after it is refused.
 	planLife = time.Minute
@@ -53,17 +50,13 @@ func (s *Service) Refund(ctx context.Context, in *payment.RefundInput) (*payment
 			if err != nil {
 				return nil, false, err
 			}
-			gid, err := s.twopc.Settle(ctx, r, settleTimeout, branches)
-			var pending *twopc.PendingError
-			switch {
-			case errors.As(err, &pending):
+			_, err = s.Participant.Settle(ctx, r, branches)
+			if _, pending := errors.AsType[*twopc.PendingError](err); pending {
 				out.Status, out.Body = http.StatusAccepted, plan.view(s.now())
 				return out, false, nil
-			case err != nil:
-				return nil, false, errors.Join(err, dropPlan(s.db.WithContext(ctx), plan.ID, s.now()))
 			}
-			if err := s.finishHere(ctx, gid, coordinator.Committed); err != nil {
-				return nil, false, err
+			if err != nil {
+				return nil, false, errors.Join(err, dropPlan(s.db.WithContext(ctx), plan.ID, s.now()))
 			}
 		}
 		done, err := readRefund(s.db.WithContext(ctx), plan.ID)

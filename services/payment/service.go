@@ -44,7 +44,6 @@ type Service struct {
 	cfg      Config
 	db       *gorm.DB
 	mesh     *http.Client
-	twopc    twopc.Client
 	provider Provider
 	now      func() time.Time
 	log      *slog.Logger
@@ -61,10 +60,7 @@ func New(cfg Config, deps Deps) *Service {
 	if cfg.ReconcileAfter == 0 {
 		cfg.ReconcileAfter = defaultReconcileAfter
 	}
-	s := &Service{
-		cfg: cfg, db: deps.DB, mesh: deps.Mesh, twopc: twopc.Client{HTTP: deps.Mesh},
-		provider: deps.Provider, now: deps.Now, log: deps.Log,
-	}
+	s := &Service{cfg: cfg, db: deps.DB, mesh: deps.Mesh, provider: deps.Provider, now: deps.Now, log: deps.Log}
 	s.Participant = twopc.NewParticipant(
 		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now}, s.actions())
 	return s

@@ -8,7 +8,6 @@ import (
 	"souk/shared/fault"
 	"souk/shared/money"
 	"souk/shared/postgres"
-	"souk/shared/twopc"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -173,12 +172,6 @@ func findTransfer(tx *gorm.DB, id uuid.UUID) (t transferRow, err error) {
 	err = found(tx.Raw(`SELECT id, gid, user_id, points, amount, currency, status, created_at, settled_at
 		FROM transfer WHERE id = ?`, id).Scan(&t), "transfer")
 	return t, err
-}
-
-// branchesOf gives the numbers of this service's branches in a transaction, as shared/twopc has recorded them.
-func branchesOf(tx *gorm.DB, gid uuid.UUID) (branches []int, err error) {
-	err = tx.Raw("SELECT branch FROM tx_branch WHERE gid = ? AND state = ? ORDER BY branch", gid, twopc.Prepared).Scan(&branches).Error
-	return branches, err
 }
 
 // paymentRow is a row of payment.

@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	"souk/shared/contract"
-	"souk/shared/contract/coordinator"
 	"souk/shared/contract/payment"
 	"souk/shared/contract/user"
 	"souk/shared/idempotency"
@@ -28,7 +27,7 @@ func (s *Service) Transfer(ctx context.Context, in *payment.TransferInput) (*pay
 		amount := user.PointValue(points, c)
 		out := &payment.TransferOutput{Status: http.StatusCreated, Location: "/api/v1/transfers/" + id.String()}
 
-		gid, err := s.twopc.Settle(ctx, r, settleTimeout, []twopc.Branch{
+		_, err := s.Participant.Settle(ctx, r, []twopc.Branch{
 			{
 				Service: user.Service, Action: user.ActionSpend, Key: who.String(),
 				Payload: user.Points{UserID: who, Points: points, Reference: id.String()},
@@ -38,16 +37,12 @@ func (s *Service) Transfer(ctx context.Context, in *payment.TransferInput) (*pay
 				Payload: payment.Credit{TransferID: id, UserID: who, Points: points, Amount: amount},
 			},
 		})
-		var pending *twopc.PendingError
-		switch {
-		case errors.As(err, &pending):
+		if pending, ok := errors.AsType[*twopc.PendingError](err); ok {
 			out.Status = http.StatusAccepted
 			out.Body = payment.Transfer{ID: id, Points: points, Amount: amount, Status: payment.Pending, TransactionID: &pending.GID}
 			return out, false, nil
-		case err != nil:
-			return nil, false, err
 		}
-		if err := s.finishHere(ctx, gid, coordinator.Committed); err != nil {
+		if err != nil {
 			return nil, false, err
 		}
 		t, err := findTransfer(s.db.WithContext(ctx), id)

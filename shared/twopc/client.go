@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"time"
 
 	"souk/shared/contract"
@@ -23,30 +22,34 @@ type Branch struct {
 	Payload any
 }
 
-// Client has transactions settled by the coordinator. It is safe for concurrent use.
-type Client struct {
-	HTTP *http.Client // the mesh's
-}
+// timeout is when an undecided transaction aborts: half of what the request that waits for it may last.
+const timeout = 5 * time.Second
 
 // attempts bounds how many transactions one keyed request can have abort for a passing reason, over all its repetitions.
 const attempts = 100
 
-// Settle has the transaction of a keyed request settled, and returns once it is decided: nil when it has committed, and
-// the refusing branch's fault when it has aborted. While the decision is not known it returns a Pending error that
-// tells the gid: the caller must not guess.
+// Settle has the transaction of a keyed request settled by the coordinator, and returns once it is decided: nil when it has
+// committed, and then this service's own branches are carried out too; the refusing branch's fault when it has aborted.
+// While that is not known it returns a PendingError that tells the gid: the caller must not guess.
 //
 // The gid is made from the request, so a repetition, even after a crash, finds the same transaction and its outcome. A
 // transaction that an earlier repetition saw abort for a passing reason (a service away, a lock not had) is followed by
 // a new one.
-func (c Client) Settle(ctx context.Context, r idempotency.Request, timeout time.Duration, branches []Branch) (uuid.UUID, error) {
+func (p *Participant) Settle(ctx context.Context, r idempotency.Request, branches []Branch) (uuid.UUID, error) {
 	var gid uuid.UUID
 	for attempt := range attempts {
 		gid = r.ID(fmt.Sprintf("transaction %d", attempt))
-		out, err := c.begin(ctx, gid, timeout, branches)
+		out, err := p.begin(ctx, gid, branches)
 		if err != nil {
 			return gid, err
 		}
-		if err = failure(out); err == nil || !out.Replayed || !passing(err) {
+		if err = failure(out); err == nil {
+			if err = p.finishOwn(ctx, gid, coordinator.Committed); err != nil {
+				err = &PendingError{GID: gid, cause: err}
+			}
+			return gid, err
+		}
+		if !out.Replayed || !passing(err) {
 			return gid, err
 		}
 	}
@@ -54,7 +57,7 @@ func (c Client) Settle(ctx context.Context, r idempotency.Request, timeout time.
 }
 
 // begin asks until the coordinator has answered or ctx ends: a call that got no answer may have begun the transaction.
-func (c Client) begin(ctx context.Context, gid uuid.UUID, timeout time.Duration, branches []Branch) (*coordinator.Outcome, error) {
+func (p *Participant) begin(ctx context.Context, gid uuid.UUID, branches []Branch) (*coordinator.Outcome, error) {
 	in := &coordinator.BeginInput{Body: coordinator.Begin{GID: gid, TimeoutMS: timeout.Milliseconds()}}
 	for _, b := range branches {
 		payload, err := json.Marshal(b.Payload)
@@ -63,7 +66,7 @@ func (c Client) begin(ctx context.Context, gid uuid.UUID, timeout time.Duration,
 		}
 		in.Body.Branches = append(in.Body.Branches, coordinator.Branch{Service: b.Service, Action: b.Action, Key: b.Key, Payload: payload})
 	}
-	out, err := coordinator.BeginTransaction.Call(ctx, c.HTTP, in)
+	out, err := coordinator.BeginTransaction.Call(ctx, p.deps.Mesh, in)
 	switch {
 	case err == nil && out.Body.State == coordinator.Pending:
 		return nil, &PendingError{GID: gid}
@@ -103,25 +106,42 @@ func passing(err error) bool {
 	return k == fault.Unavailable || k == fault.Deadline || fault.HasCode(err, "busy") || fault.HasCode(err, string(fault.Deadline))
 }
 
-// PendingError says that a transaction may or may not commit: ask again with the same request. It is Unavailable to who
-// does not look closer.
+// PendingError says that a transaction may or may not commit, or has and cannot be seen here yet: ask again with the same
+// request. It is Unavailable to who does not look closer.
 type PendingError struct {
 	GID   uuid.UUID
 	cause error
 }
 
-func (e *PendingError) Error() string { return fmt.Sprintf("transaction %s is not decided yet", e.GID) }
+func (e *PendingError) Error() string { return fmt.Sprintf("transaction %s: %v", e.GID, e.Unwrap()) }
 
 // Unwrap gives it its kind.
 func (e *PendingError) Unwrap() error {
 	return fault.New(fault.Unavailable, "outcome_unknown", "the outcome is not known yet; repeat the request with the same Idempotency-Key").Because(e.cause)
 }
 
-// Abort has the transaction gid aborted unless it is decided already, and gives what is true from now on.
-func (c Client) Abort(ctx context.Context, gid uuid.UUID) (coordinator.State, error) {
-	out, err := coordinator.AbortTransaction.Call(ctx, c.HTTP, &contract.ByID{ID: gid})
+// Abort has the transaction gid, in which this service holds a branch, aborted unless it is decided already. It gives what
+// is true from now on, which is then carried out here.
+func (p *Participant) Abort(ctx context.Context, gid uuid.UUID) (coordinator.State, error) {
+	out, err := coordinator.AbortTransaction.Call(ctx, p.deps.Mesh, &contract.ByID{ID: gid})
 	if err != nil {
 		return "", err
 	}
-	return out.Body.State, nil
+	return out.Body.State, p.finishOwn(ctx, gid, out.Body.State)
+}
+
+// finishOwn carries out, without waiting to be told, what is decided of this service's branches of a transaction: who has
+// just learned the outcome finds it wherever they look. The message, when it comes, finds nothing left to do.
+func (p *Participant) finishOwn(ctx context.Context, gid uuid.UUID, state coordinator.State) error {
+	var branches []int
+	err := p.deps.DB.WithContext(ctx).Raw("SELECT branch FROM tx_branch WHERE gid = ? AND state = 'prepared' ORDER BY branch", gid).Scan(&branches).Error
+	if err != nil {
+		return err
+	}
+	for _, b := range branches {
+		if _, err := p.Finish(ctx, Decision{GID: gid, Branch: b, State: state}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
