@@ -65,6 +65,8 @@ type App struct {
 	HTTP    *httpapi.Server
 	Mesh    *http.Client // calls other services by name
 	Now     func() time.Time
+	Args    []string  // what follows a command's name
+	Out     io.Writer // where a command writes what it was asked for; the log goes elsewhere
 
 	getenv    map[string]string
 	registry  *registry.Registry
@@ -78,36 +80,52 @@ type App struct {
 	failed    chan error
 }
 
-// Command is something a service's binary can do besides serving, such as filling an empty shop with goods.
+// Command is something a service's binary can do besides serving, such as filling an empty shop with goods. It ends the
+// process with status 0, with 1 when it fails, or with what an ExitError says.
 type Command struct {
 	Name string
 	Run  func(ctx context.Context, a *App) error
 }
 
+// ExitError ends a command with a status of its own, for scripts to tell apart. It is told to the caller, not logged.
+type ExitError struct {
+	Status int
+	Err    error
+}
+
+func (e *ExitError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *ExitError) Unwrap() error { return e.Err }
+
 // Main runs a service until it is told to stop, and exits the process. The first argument may name one of the commands,
 // or healthcheck, which asks the instance on this machine whether it is ready.
 func Main(name string, serve func(ctx context.Context, a *App) error, commands ...Command) {
-	os.Exit(run(name, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, serve, commands))
+	os.Exit(run(name, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr, serve, commands))
 }
 
-func run(name string, args []string, getenv map[string]string, logTo io.Writer, serve func(context.Context, *App) error, commands []Command) int {
+func run(name string, args []string, getenv map[string]string, stdout, stderr io.Writer, serve func(context.Context, *App) error, commands []Command) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	defer stop()
-	do := serve
+	do, logTo := serve, stdout
 	if len(args) > 0 {
 		if args[0] == "healthcheck" {
-			return healthcheck(ctx, getenv, os.Stderr)
+			return healthcheck(ctx, getenv, stderr)
 		}
-		do = command(args[0], commands)
+		do, logTo = command(args[0], commands), stderr
 	}
 	if do == nil {
-		fmt.Fprintf(os.Stderr, "%s: there is no command %q\n", name, args[0])
+		fmt.Fprintf(stderr, "%s: there is no command %q\n", name, args[0])
 		return 2
 	}
 	a, err := open(ctx, name, getenv, logTo)
 	if err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		fmt.Fprintf(stderr, "%s: %v\n", name, err)
 		return 2
+	}
+	a.Out = stdout
+	if len(args) > 0 {
+		a.Args = args[1:]
 	}
 	if len(args) == 0 {
 		err = a.admin.listen(ctx, a.Config.AdminAddr, a.fail) // before all else: a service that waits for its database is alive
@@ -116,6 +134,11 @@ func run(name string, args []string, getenv map[string]string, logTo io.Writer, 
 		err = do(ctx, a)
 	}
 	err = errors.Join(err, a.close())
+	var exit *ExitError
+	if errors.As(err, &exit) {
+		fmt.Fprintf(stderr, "%s: %v\n", name, exit)
+		return exit.Status
+	}
 	if err != nil && ctx.Err() == nil {
 		a.Log.Error("stop", "error", err)
 		return 1
