@@ -32,14 +32,23 @@ const attempts = 100
 // committed, and then this service's own branches are carried out too; the refusing branch's fault when it has aborted.
 // While that is not known it returns a PendingError that tells the gid: the caller must not guess.
 //
-// The gid is made from the request, so a repetition, even after a crash, finds the same transaction and its outcome. A
-// transaction that an earlier repetition saw abort for a passing reason (a service away, a lock not had) is followed by
-// a new one.
+// The gid is made from the request and the branches, so a repetition, even after a crash, finds the same transaction and
+// its outcome. A transaction that an earlier repetition saw abort for a passing reason (a service away, a lock not had) is
+// followed by a new one. Two requests under one key that say different things are two transactions: one may commit and the
+// other not, so they must not share a name. That only one of them happens, the things named after the request must see to.
 func (p *Participant) Settle(ctx context.Context, r idempotency.Request, branches []Branch) (uuid.UUID, error) {
+	wire, err := onWire(branches)
+	if err != nil {
+		return uuid.Nil, err
+	}
+	said, err := json.Marshal(wire)
+	if err != nil {
+		return uuid.Nil, fmt.Errorf("begin transaction: %w", err)
+	}
 	var gid uuid.UUID
 	for attempt := range attempts {
-		gid = r.ID(fmt.Sprintf("transaction %d", attempt))
-		out, err := p.begin(ctx, gid, branches)
+		gid = r.ID(fmt.Sprintf("transaction %d of %s", attempt, said))
+		out, err := p.begin(ctx, gid, wire)
 		if err != nil {
 			return gid, err
 		}
@@ -56,16 +65,21 @@ func (p *Participant) Settle(ctx context.Context, r idempotency.Request, branche
 	return gid, fault.New(fault.Conflict, "too_many_attempts", "this Idempotency-Key has failed too often; use a new one")
 }
 
-// begin asks until the coordinator has answered or ctx ends: a call that got no answer may have begun the transaction.
-func (p *Participant) begin(ctx context.Context, gid uuid.UUID, branches []Branch) (*coordinator.Outcome, error) {
-	in := &coordinator.BeginInput{Body: coordinator.Begin{GID: gid, TimeoutMS: timeout.Milliseconds()}}
-	for _, b := range branches {
+func onWire(branches []Branch) ([]coordinator.Branch, error) {
+	wire := make([]coordinator.Branch, len(branches))
+	for i, b := range branches {
 		payload, err := json.Marshal(b.Payload)
 		if err != nil {
 			return nil, fmt.Errorf("begin transaction: payload of %s: %w", b.Service, err)
 		}
-		in.Body.Branches = append(in.Body.Branches, coordinator.Branch{Service: b.Service, Action: b.Action, Key: b.Key, Payload: payload})
+		wire[i] = coordinator.Branch{Service: b.Service, Action: b.Action, Key: b.Key, Payload: payload}
 	}
+	return wire, nil
+}
+
+// begin asks until the coordinator has answered or ctx ends: a call that got no answer may have begun the transaction.
+func (p *Participant) begin(ctx context.Context, gid uuid.UUID, branches []coordinator.Branch) (*coordinator.Outcome, error) {
+	in := &coordinator.BeginInput{Body: coordinator.Begin{GID: gid, TimeoutMS: timeout.Milliseconds(), Branches: branches}}
 	out, err := coordinator.BeginTransaction.Call(ctx, p.deps.Mesh, in)
 	switch {
 	case err == nil && out.Body.State == coordinator.Pending:

@@ -1,0 +1,108 @@
+package coordinator_test
+
+import (
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"souk/migrations"
+	"souk/services/coordinator"
+	"souk/shared/fault"
+	"souk/shared/idempotency"
+	"souk/shared/testkit"
+	"souk/shared/twopc"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// leg is a branch of a caller's transaction.
+func leg(service, action, account string, amount int64) twopc.Branch {
+	return twopc.Branch{Service: service, Action: action, Key: account, Payload: testkit.Transfer{Account: account, Amount: amount}}
+}
+
+// caller is a service that has transactions settled, and has no branches of its own.
+func caller(t *testing.T, client *http.Client) *twopc.Participant {
+	t.Helper()
+	return twopc.NewParticipant(twopc.Deps{
+		DB: testkit.Postgres(t, migrations.Participant()), Mesh: client, Log: slog.New(slog.DiscardHandler),
+		Metrics: prometheus.NewRegistry(), Now: time.Now,
+	}, nil)
+}
+
+func request(content string) idempotency.Request {
+	return idempotency.NewRequest("ann", "pay", "one key", []byte(content))
+}
+
+// Two requests under one key ask for different things, at the same time and at different coordinators. Each of the
+// branches is in one transaction only, and what one of the two decides is no word about the other's branches: or one
+// could buy something small, and have the points of something dear.
+func TestSettle_keepsTwoRequestsUnderOneKeyApart(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.east.Open(t, 0, "eve")
+	arrived := make(chan struct{})
+	roads := testkit.Hosts{"west": s.west.Handler(), "east": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-arrived
+		s.east.Handler().ServeHTTP(w, r)
+	})}
+	second := testkit.NewService(t, "coordinator")
+	coordinator.New(coordinator.Deps{
+		DB: s.db, Mesh: roads.Client(), Now: time.Now, Log: s.Log, Metrics: prometheus.NewRegistry(), Instance: "coordinator-2",
+	}).Routes(second.Server)
+	small, dear := caller(t, s.client), caller(t, testkit.Hosts{"coordinator": second.Handler()}.Client())
+
+	settled := make(chan error, 1)
+	go func() {
+		_, err := dear.Settle(t.Context(), request("dear"), []twopc.Branch{
+			leg("east", "debit", "ann", 55), leg("east", "credit", "eve", 5), leg("west", "credit", "bob", 50),
+		})
+		settled <- err
+	}()
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		var n int
+		return s.west.DB.Raw("SELECT count(*) FROM tx_branch WHERE branch = 2").Scan(&n).Error == nil && n == 1
+	})
+	if _, err := small.Settle(t.Context(), request("small"), []twopc.Branch{
+		leg("east", "debit", "ann", 5), leg("west", "credit", "bob", 5),
+	}); err != nil {
+		t.Error(err)
+	}
+	close(arrived)
+	if err := <-settled; err == nil && s.east.Balance(t, "eve") == "0+0" {
+		t.Error("the second was told that it is settled, and is not")
+	}
+	s.settle(t)
+	s.sound(t)
+}
+
+// A request that is repeated after a passing failure may by then have something else to say, as a refund has of which
+// another part was given back meanwhile. Nothing was done under its key, so it can be done.
+func TestSettle_maySayOtherThingsAfterNothingHappened(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	client, r := caller(t, s.client), request("refund what is left")
+	delete(s.hosts, "west")
+	if _, err := client.Settle(t.Context(), r, []twopc.Branch{
+		leg("east", "debit", "ann", 30), leg("west", "credit", "bob", 30),
+	}); !fault.Is(err, fault.Unavailable) {
+		t.Fatalf("got %v", err)
+	}
+	s.hosts["west"] = s.west.Handler()
+	var last uuid.UUID
+	for range 2 {
+		gid, err := client.Settle(t.Context(), r, []twopc.Branch{
+			leg("east", "debit", "ann", 20), leg("west", "credit", "bob", 20),
+		})
+		if err != nil || last != uuid.Nil && gid != last {
+			t.Errorf("got %s, %v", gid, err)
+		}
+		last = gid
+	}
+	s.settle(t)
+	s.sound(t)
+	if got := s.west.Balance(t, "bob"); got != "120+0" {
+		t.Errorf("bob %s", got)
+	}
+}
