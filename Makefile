@@ -4,10 +4,10 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e lint fmt build tidy verify tools souk
+.PHONY: help demo up down status test e2e bench-2pc lint fmt build tidy verify tools souk
 
 help: ## list these commands
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: souk ## start the whole shop and buy something in it
 	@$(SOUK) demo
@@ -24,8 +24,11 @@ status: souk ## show what runs, where, and its memory
 test: souk ## run every test, on a real PostgreSQL and a real Consul
 	@$(SOUK) test
 
-e2e: souk ## drive the running shop from outside: journeys, races, faults
-	@$(SOUK) test -name e2e -packages ./deploy/e2e/... -- -tags=e2e -timeout=20m
+e2e: souk ## the end-to-end tests alone: journeys, races and faults on a shop of their own
+	@$(SOUK) test -name e2e -packages ./deploy/e2e/... -- -timeout=20m
+
+bench-2pc: ## measure two-phase commit against one local transaction (about 3 minutes)
+	@go run ./deploy/bench/twopc
 
 lint: souk ## check style and the rules of the house
 	@$(SOUK) lint
