@@ -1,6 +1,7 @@
 package order
 
 import (
+	"errors"
 	"fmt"
 
 	"souk/shared/contract"
@@ -11,6 +12,7 @@ import (
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
+	"gorm.io/gorm"
 )
 
 // preparePay is the order's vote on being paid. A no has code order_not_payable, or busy.
@@ -27,7 +29,10 @@ func (s *Service) preparePay(tx twopc.Tx, p order.Pay) error {
 	if err != nil {
 		return err
 	}
-	return write(tx.DB, o, c)
+	if err = write(tx.DB, o, c); errors.Is(err, gorm.ErrDuplicatedKey) {
+		return fault.New(fault.Conflict, "order_not_payable", "the same payment pays another order").Because(err)
+	}
+	return err
 }
 
 func (s *Service) commitPay(tx twopc.Tx, p order.Pay) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"testing"
 
 	"souk/shared/contract/coordinator"
@@ -375,4 +376,26 @@ func TestPay_findsItsOwnWorkWhenTheAnswerWasLost(t *testing.T) {
 	if o.Status != order.Shipped {
 		t.Errorf("got %s, want what is true by now: shipped", o.Status)
 	}
+}
+
+// Nothing is charged for what costs nothing, so it is the order that must see to it that a key pays one order.
+func TestPay_oneKeyPaysOneOrder(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	gift := s.sells("sticker", 0, "USD")
+	var first, second order.Order
+	for _, o := range []*order.Order{&first, &second} {
+		s.post(t, s.as(t, s.buyer), "/v1/orders", "", lines{{gift.ID, 1}}.body()).Into(t, http.StatusCreated, o)
+	}
+	var meanwhile *testkit.Answer
+	s.coordinator.is(func(c *settler) {
+		c.between = sync.OnceFunc(func() {
+			s.coordinator.is(func(c *settler) { c.between = nil })
+			meanwhile = s.pay(t, second.ID, "k")
+		})
+	})
+	s.pay(t, first.ID, "k").Into(t, http.StatusOK, nil)
+	meanwhile.Problem(t, 409, "order_not_payable")
+	s.wantStatus(t, first.ID, order.Paid)
+	s.wantStatus(t, second.ID, order.Created)
 }
