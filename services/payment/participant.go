@@ -142,7 +142,7 @@ func (s *Service) holdRefund(tx twopc.Tx, r payment.Refund) error {
 	left := p.Amount - p.Refunded
 	switch {
 	case plan.PaymentID != p.ID || plan.money() != r.Amount:
-		return fault.New(fault.Conflict, "refund_reused", "this refund id was used for another refund")
+		return refundReused()
 	case plan.Status == payment.Succeeded:
 		return fault.New(fault.Conflict, "illegal_state", "the refund has been made already")
 	case p.Currency != r.Amount.Currency:
@@ -156,14 +156,22 @@ func (s *Service) holdRefund(tx twopc.Tx, r payment.Refund) error {
 	case plan.RefundedBefore != p.Refunded:
 		return busy("another refund of this payment came in between; try again")
 	}
-	if err := startRefund(tx.DB, plan.ID, tx.GID); err != nil {
+	started, err := startRefund(tx.DB, plan, tx.GID)
+	if err != nil {
 		return err
+	}
+	if !started {
+		return refundReused()
 	}
 	held, err := holdAvailable(tx.DB, shopAccount(payment.KindMerchant, p.Currency), plan.Amount)
 	if err == nil && !held {
 		err = fault.New(fault.Conflict, "insufficient_funds", "the merchant's account does not have %s", r.Amount)
 	}
 	return err
+}
+
+func refundReused() error {
+	return fault.New(fault.Conflict, "refund_reused", "this refund id was used for another refund")
 }
 
 // payRefund commits a refund: the wallet gets what was held at the merchant.

@@ -8,6 +8,7 @@ import (
 	"souk/shared/contract/payment"
 	"souk/shared/fault"
 	"souk/shared/money"
+	"souk/shared/testkit"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
@@ -344,4 +345,36 @@ func TestCreditBranch_paysWhatPointsAreWorth(t *testing.T) {
 		t.Errorf("the rewards account has %d, want -250", n)
 	}
 	f.wantLedgerRight(t)
+}
+
+// Under one key two payments are refunded at once: the plan of the one is written over that of the other while the other
+// is prepared.
+func TestRefundBranch_isWhatIsPlannedToTheLast(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	c, _ := f.paid(t, 1000)
+	another, _ := f.paid(t, 1000)
+	r := refundOf(c, 300)
+	if err := f.db.Exec(`INSERT INTO refund (id, payment_id, amount, currency, reason, refunded_before, restock, status, planned_at, created_at)
+		VALUES (?, ?, 300, 'USD', 'it broke', 0, false, 'planned', now(), now())`, r.RefundID, c.PaymentID).Error; err != nil {
+		t.Fatal(err)
+	}
+	other := f.db.Begin()
+	defer other.Rollback()
+	if err := other.Exec("UPDATE refund SET payment_id = ?, amount = 1000 WHERE id = ?", another.PaymentID, r.RefundID).Error; err != nil {
+		t.Fatal(err)
+	}
+	voted := make(chan error, 1)
+	go func() { voted <- f.prepare(t, uuid.New(), payment.ActionRefund, r) }()
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		return f.count(t, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") > 0
+	})
+	if err := other.Commit().Error; err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, <-voted, "refund_reused")
+	f.wantMerchant(t, 2000, 0)
+	if n := f.count(t, "SELECT count(*) FROM refund WHERE status <> 'planned'"); n != 0 {
+		t.Error("the other payment's refund was begun")
+	}
 }

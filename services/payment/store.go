@@ -330,8 +330,11 @@ func dropPlan(tx *gorm.DB, id uuid.UUID, now time.Time) error {
 	return tx.Exec("UPDATE refund SET status = 'failed', settled_at = ? WHERE id = ? AND status = 'planned'", now, id).Error
 }
 
-func startRefund(tx *gorm.DB, id, gid uuid.UUID) error {
-	return one(tx.Exec("UPDATE refund SET status = 'pending', gid = ?, settled_at = NULL WHERE id = ? AND status IN ('planned', 'failed')", gid, id), "refund", id)
+// startRefund reports whether plan is pending now: it is still the plan that it was when it was read.
+func startRefund(tx *gorm.DB, plan refundRow, gid uuid.UUID) (bool, error) {
+	res := tx.Exec(`UPDATE refund SET status = 'pending', gid = ?, settled_at = NULL WHERE id = ? AND payment_id = ? AND amount = ?
+		AND currency = ? AND status IN ('planned', 'failed')`, gid, plan.ID, plan.PaymentID, plan.Amount, plan.Currency)
+	return res.RowsAffected == 1, res.Error
 }
 
 // finishRefund ends a pending refund and gives who asked for it.
