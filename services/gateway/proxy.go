@@ -43,7 +43,6 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, to route) {
 	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.Timeout)
 	defer cancel()
 	ctx = context.WithValue(ctx, routeKey{}, to)
-	ctx = mesh.WithRoute(ctx, inner(to.path))
 	if isRead(r.Method) {
 		ctx = mesh.WithTryTimeout(ctx, readTry)
 	} else {
@@ -65,6 +64,7 @@ func rewrite(p *httputil.ProxyRequest) {
 	// The path is encoded anew from what we understood of it.
 	out.URL.Path, out.URL.RawPath = inner(in.URL.Path), ""
 	out.Trailer = nil
+	out.Pattern = inner(to.path) // for the mesh's metrics
 
 	// From an untrusted peer none of these has come this far.
 	out.Header[forwardedFor] = in.Header[forwardedFor]

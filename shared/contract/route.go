@@ -113,7 +113,7 @@ func (r Route[In, Out]) request(ctx context.Context, in *In) (*http.Request, err
 	if err != nil {
 		return nil, err
 	}
-	req.Header = p.header
+	req.Header, req.Pattern = p.header, r.Path // the mesh counts the call under its template
 	if p.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

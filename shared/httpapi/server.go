@@ -118,14 +118,17 @@ func newEngine() *gin.Engine {
 	return e
 }
 
-// schemaName is the name of t in the OpenAPI document, led by its package: the gateway merges the documents of all
-// services, and two services may both have a Page.
+// schemaName is the name of t in the OpenAPI document, led by its package, or by that of what it is a page of: the gateway
+// merges the documents of all services, and two services may both have a Brief, and a page of it.
 func schemaName(t reflect.Type, hint string) string {
 	name := huma.DefaultSchemaNamer(t, hint)
 	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice {
 		t = t.Elem()
 	}
 	pkg := t.PkgPath()
+	if _, of, generic := strings.Cut(t.Name(), "["); generic {
+		pkg, _, _ = strings.Cut(of, ".") // Page[souk/shared/contract/order.Brief]
+	}
 	pkg = pkg[strings.LastIndexByte(pkg, '/')+1:]
 	switch pkg {
 	case "", "contract", "money", "fault":

@@ -3,17 +3,21 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"souk/shared/contract"
+	"souk/shared/contract/order"
 	"souk/shared/fault"
 	"souk/shared/httpapi"
 	"souk/shared/identity"
 	"souk/shared/money"
 	"souk/shared/testkit"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 )
 
@@ -142,11 +146,12 @@ func TestHandle_createsAndIsCalledByItsRoute(t *testing.T) {
 		t.Errorf("headers %v lack Location or request id", answer.Header)
 	}
 
-	client := testkit.Hosts{"shed": s.Handler()}.Client()
+	client, template := testkit.Hosts{"shed": s.Handler()}.Client(), ""
+	client.Transport = seen{client.Transport, &template}
 	id := uuid.New()
 	got, err := getThing.Call(t.Context(), client, &contract.ByID{ID: id})
-	if err != nil || got.Body.ID != id {
-		t.Errorf("got %v, %v, want the thing %s", got, err, id)
+	if err != nil || got.Body.ID != id || template != getThing.Path {
+		t.Errorf("got %v, %v as %q, want the thing %s", got, err, template, id)
 	}
 	if _, err = getThing.Call(t.Context(), client, &contract.ByID{}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("got %v, want not found", err)
@@ -154,6 +159,17 @@ func TestHandle_createsAndIsCalledByItsRoute(t *testing.T) {
 	if _, err = getThing.Call(t.Context(), testkit.Hosts{}.Client(), &contract.ByID{ID: id}); !fault.Is(err, fault.Unavailable) {
 		t.Errorf("got %v, want unavailable", err)
 	}
+}
+
+// seen notes the template of the path that is called.
+type seen struct {
+	http.RoundTripper
+	template *string
+}
+
+func (s seen) RoundTrip(r *http.Request) (*http.Response, error) {
+	*s.template = r.Pattern
+	return s.RoundTripper.RoundTrip(r)
 }
 
 func TestHandle_refusesARouteThatDoesNotSayWhoMayCallIt(t *testing.T) {
@@ -188,5 +204,24 @@ func TestOpenAPI_hasTheRoutesAndNotTheInternalOnes(t *testing.T) {
 	}
 	if !strings.HasPrefix(doc.OpenAPI, "3.1") || doc.Paths["/v1/things"]["post"] == nil || len(doc.Paths) != 2 {
 		t.Errorf("got %s", answer.Body)
+	}
+}
+
+// The gateway makes one document of all services', and another service may have a Brief too.
+func TestOpenAPI_leadsSchemasWithTheirPackage(t *testing.T) {
+	t.Parallel()
+	s := testkit.NewService(t, "order")
+	httpapi.Handle(s.Server, order.List, func(context.Context, *order.ListInput) (*contract.Body[contract.Page[order.Brief]], error) {
+		return new(contract.Body[contract.Page[order.Brief]]), nil
+	})
+	var doc struct {
+		Components struct{ Schemas map[string]any }
+	}
+	if err := json.Unmarshal(s.Do(t, testkit.Request{Method: "GET", Path: "/openapi.json"}).Body, &doc); err != nil {
+		t.Fatal(err)
+	}
+	got := slices.Sorted(maps.Keys(doc.Components.Schemas))
+	if diff := cmp.Diff([]string{"Field", "Money", "OrderBrief", "OrderPageBrief", "Problem"}, got); diff != "" {
+		t.Errorf("schemas (-want +got):\n%s", diff)
 	}
 }

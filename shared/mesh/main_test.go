@@ -161,6 +161,7 @@ func ask(ctx context.Context, m *Mesh, method string, header ...string) (int, *E
 	if err != nil {
 		panic(err)
 	}
+	req.Pattern = "/v1/things"
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}

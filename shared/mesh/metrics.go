@@ -67,7 +67,9 @@ func newMetrics(caller string, reg prometheus.Registerer) *metrics {
 
 // ended counts a call.
 func (m *metrics) ended(c *call, o outcome, took time.Duration) {
-	key := seriesKey{c.svc.name, c.route, methodLabel(c.req.Method)}
+	// The request names its route by its template, such as /v1/products/{id}. Without one the label is empty: a raw path would
+	// make a time series per product.
+	key := seriesKey{c.svc.name, c.req.Pattern, methodLabel(c.req.Method)}
 	m.mu.RLock()
 	s := m.series[key]
 	m.mu.RUnlock()

@@ -24,7 +24,6 @@ func (c Class) String() string { return [...]string{"by_method", "read", "write"
 type options struct {
 	tryTimeout time.Duration
 	class      Class
-	route      string
 	idempotent bool
 	noRetry    bool
 }
@@ -51,12 +50,6 @@ func WithTryTimeout(ctx context.Context, d time.Duration) context.Context {
 // WithClass puts the call into a class other than its method's.
 func WithClass(ctx context.Context, class Class) context.Context {
 	return with(ctx, func(o *options) { o.class = class })
-}
-
-// WithRoute names the call in metrics by its template, such as /v1/products/{id}. Without it the label is empty: a raw path
-// would make a time series per product.
-func WithRoute(ctx context.Context, route string) context.Context {
-	return with(ctx, func(o *options) { o.route = route })
 }
 
 // WithIdempotent declares that executing the call twice is the same as once, so that it may be repeated. It is meant for
