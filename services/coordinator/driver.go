@@ -188,7 +188,10 @@ func (s *Service) replay(ctx context.Context, f *flight) bool {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return false
 	case err != nil:
+		s.seen.registerErrors.Inc()
 		f.err = fault.New(fault.Unavailable, "", "the decision register is not available").Because(err)
+	case d.Digest == nil && len(f.branches) == 1:
+		return false // written by somebody who knew the gid alone; what the only branch did, its participant knows
 	case d.Digest != nil && !bytes.Equal(d.Digest, f.digest):
 		f.err = reused()
 	default:
@@ -240,6 +243,8 @@ func (s *Service) note(f *flight, e event) {
 		return
 	case votedYes:
 		name = "prepared"
+	case votedDone:
+		name = "committed"
 	case votedNo:
 		name, detail = "refused", e.reason.Code
 	case voteLost:
@@ -278,8 +283,10 @@ func (s *Service) askVote(ctx context.Context, f *flight, branch int, onePhase b
 		want = twopc.Committed
 	}
 	switch {
-	case err == nil && (out.Body.State == want || out.Body.State == twopc.Committed):
+	case err == nil && out.Body.State == want:
 		return event{kind: votedYes, branch: branch}
+	case err == nil && out.Body.State == twopc.Committed:
+		return event{kind: votedDone, branch: branch}
 	case fault.Is(err, fault.Conflict):
 		return event{kind: votedNo, branch: branch, reason: fault.Of(err).Problem()}
 	default:
@@ -309,6 +316,7 @@ func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
 		truth, won, err = s.register.decide(ctx, d, false)
 	}
 	if err != nil {
+		s.seen.registerErrors.Inc()
 		s.deps.Log.ErrorContext(ctx, "the outcome of a transaction is not known", "gid", d.GID, "error", err)
 		return event{kind: registerLost}
 	}
@@ -316,11 +324,7 @@ func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
 		crash.At(crash.AfterDecision)
 	}
 	if won {
-		code := ""
-		if truth.Reason != nil {
-			code = truth.Reason.Code
-		}
-		s.seen.decisions.WithLabelValues(string(truth.Outcome), code).Inc()
+		s.seen.decided(truth)
 	}
 	return event{kind: registered, state: truth.Outcome, reason: truth.Reason}
 }
@@ -335,15 +339,23 @@ func (s *Service) remember(ctx context.Context, f *flight, a action) {
 		GID: f.gid, Outcome: a.state, Reason: a.reason, Digest: f.digest, CompletedAt: &now, Branches: f.parts([]int{0}),
 		Timeline: append(f.timeline, s.event("completed", "", string(a.state))),
 	}
-	if _, _, err := s.register.decide(ctx, d, true); err != nil {
+	truth, won, err := s.register.decide(ctx, d, true)
+	switch {
+	case err != nil:
+		s.seen.registerErrors.Inc()
 		s.deps.Log.WarnContext(ctx, "remember a transaction of one branch", "gid", f.gid, "error", err)
+	case won:
+		s.seen.decided(d)
+	case truth.Outcome != a.state: // called off by somebody who did not know that there was nothing to call off
+		s.contradicted(ctx, f, a.state)
 	}
 }
 
 // tell has one branch carry out the outcome.
 func (s *Service) tell(ctx context.Context, f *flight, branch int, state coordinator.State) event {
 	done, err := s.tellAll(ctx, f.branches[branch].Service, []twopc.Decision{{GID: f.gid, Branch: branch, State: state}})
-	if err != nil {
+	if err != nil || done[0].State == "" {
+		s.seen.retries.WithLabelValues(f.branches[branch].Service).Inc()
 		return event{kind: finishLost, branch: branch}
 	}
 	return event{kind: finished, branch: branch, done: done[0].State}
@@ -357,6 +369,7 @@ func (s *Service) complete(ctx context.Context, gid uuid.UUID, heuristic bool, t
 		s.deps.Log.ErrorContext(ctx, "a participant contradicts the decision", "gid", gid)
 	}
 	if err := s.register.complete(ctx, gid, heuristic, append(timeline, s.event("completed", "", ""))); err != nil {
+		s.seen.registerErrors.Inc()
 		s.deps.Log.WarnContext(ctx, "mark a transaction as completed", "gid", gid, "error", err) // recovery will ask again
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"souk/shared/contract"
 	"souk/shared/contract/coordinator"
-	"souk/shared/fault"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -19,7 +18,7 @@ func (s *Service) List(ctx context.Context, in *coordinator.ListInput) (*contrac
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.register.list(ctx, in.State, in.InDoubt, after, in.Limit()+1)
+	rows, err := s.register.list(ctx, filter{state: in.State, inDoubt: in.InDoubt, heuristic: in.Heuristic}, after, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +30,7 @@ func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[co
 	d, err := s.register.find(ctx, in.ID)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		if !s.isFlying(in.ID) {
-			return nil, fault.New(fault.NotFound, "", "no transaction of that id has been decided")
+			return nil, undecided()
 		}
 		d = decision{GID: in.ID, Outcome: coordinator.Pending}
 	} else if err != nil {
@@ -63,20 +62,49 @@ func (d decision) transaction() coordinator.Transaction {
 	if !d.DecidedAt.IsZero() {
 		t.DecidedAt = &d.DecidedAt
 	}
+	if d.WaitingFor != nil {
+		t.WaitingFor = *d.WaitingFor
+	}
+	if d.ResolvedBy != nil {
+		t.Resolved = &coordinator.Resolution{By: *d.ResolvedBy, Reason: *d.ResolveReason}
+	}
+	if d.AcknowledgedAt != nil {
+		t.Acknowledged = &coordinator.Acknowledgment{
+			Resolution: coordinator.Resolution{By: *d.AcknowledgedBy, Reason: *d.AcknowledgeReason}, At: *d.AcknowledgedAt,
+		}
+	}
 	for _, p := range d.Branches {
 		t.Services = append(t.Services, p.Service)
 	}
 	return t
 }
 
-func (r register) list(ctx context.Context, state string, inDoubt bool, after *cursor, limit int) ([]decision, error) {
-	q := r.db.WithContext(ctx).Select(columns).Order("decided_at DESC, gid DESC").Limit(limit)
-	if state != "" {
-		q = q.Where("outcome = ?", state)
+// filter says which decisions a list shows. The zero value shows all.
+type filter struct {
+	state     string // committed or aborted; empty is both
+	inDoubt   bool
+	heuristic bool // and not acknowledged
+	older     time.Duration
+}
+
+func (f filter) on(q *gorm.DB) *gorm.DB {
+	if f.state != "" {
+		q = q.Where("outcome = ?", f.state)
 	}
-	if inDoubt {
+	if f.inDoubt {
 		q = q.Where("completed_at IS NULL")
 	}
+	if f.heuristic {
+		q = q.Where("heuristic AND acknowledged_at IS NULL")
+	}
+	if f.older > 0 {
+		q = q.Where("decided_at <= now() - make_interval(secs => ?)", f.older.Seconds())
+	}
+	return q
+}
+
+func (r register) list(ctx context.Context, f filter, after *cursor, limit int) ([]decision, error) {
+	q := f.on(r.db.WithContext(ctx).Select(columns).Order("decided_at DESC, gid DESC").Limit(limit))
 	if after != nil {
 		q = q.Where("(decided_at, gid) < (?, ?)", after.At, after.GID)
 	}
@@ -85,13 +113,18 @@ func (r register) list(ctx context.Context, state string, inDoubt bool, after *c
 	return rows, err
 }
 
-// inDoubt is how many decisions are not carried out everywhere, and how old the oldest is.
-func (r register) inDoubt(ctx context.Context) (n int64, oldest time.Duration, err error) {
-	var row struct {
-		N       int64
-		Seconds float64
-	}
-	err = r.db.WithContext(ctx).Raw(`SELECT count(*) AS n, COALESCE(EXTRACT(EPOCH FROM now() - min(decided_at)), 0) AS seconds
-		FROM decision WHERE completed_at IS NULL`).Scan(&row).Error
-	return row.N, time.Duration(row.Seconds * float64(time.Second)), err
+// open is what is not over: decisions that are not carried out everywhere, and heuristic outcomes that nobody has
+// looked at.
+type open struct {
+	InDoubt        int64
+	OldestSeconds  float64 // age of the oldest in doubt
+	Unacknowledged int64
+}
+
+// open reads two small indexes, whatever the size of the register.
+func (r register) open(ctx context.Context) (o open, err error) {
+	err = r.db.WithContext(ctx).Raw(`SELECT count(*) AS in_doubt, COALESCE(EXTRACT(EPOCH FROM now() - min(decided_at)), 0) AS oldest_seconds,
+			(SELECT count(*) FROM decision WHERE heuristic AND acknowledged_at IS NULL) AS unacknowledged
+		FROM decision WHERE completed_at IS NULL`).Scan(&o).Error
+	return o, err
 }

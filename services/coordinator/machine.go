@@ -70,6 +70,7 @@ type eventKind int
 const (
 	begun eventKind = iota
 	votedYes
+	votedDone // the branch is committed
 	votedNo
 	voteLost
 	timeUp
@@ -112,7 +113,7 @@ func (m *machine) step(e event) []action {
 	switch e.kind {
 	case begun:
 		return m.begin()
-	case votedYes, votedNo, voteLost:
+	case votedYes, votedDone, votedNo, voteLost:
 		return m.voted(e)
 	case timeUp:
 		if m.phase != preparing {
@@ -148,7 +149,7 @@ func (m *machine) begin() []action {
 func (m *machine) voted(e event) []action {
 	b := &m.branches[e.branch]
 	if b.vote == notYet || b.vote == lost {
-		b.vote = map[eventKind]vote{votedYes: yes, votedNo: no, voteLost: lost}[e.kind]
+		b.vote = map[eventKind]vote{votedYes: yes, votedDone: yes, votedNo: no, voteLost: lost}[e.kind]
 	}
 	if m.phase != preparing {
 		return nil
@@ -157,6 +158,11 @@ func (m *machine) voted(e event) []action {
 		return m.votedAlone(e)
 	}
 	switch e.kind {
+	case votedDone:
+		// So it was decided before, by whoever, even if the register has forgotten it since. It is not decided again: of
+		// the other branches one may have forgotten it too, and a second commit would be that one's second effect.
+		m.phase, m.outcome = over, coordinator.Committed
+		return []action{{kind: answer, state: coordinator.Committed}, {kind: leave}}
 	case votedNo:
 		return m.abort(e.reason, true)
 	case voteLost:

@@ -58,7 +58,7 @@ func read(t *testing.T, line string) event {
 	t.Helper()
 	words := strings.Fields(line)
 	kinds := map[string]eventKind{
-		"begun": begun, "yes": votedYes, "no": votedNo, "lost": voteLost, "time-up": timeUp, "registered": registered,
+		"begun": begun, "yes": votedYes, "done": votedDone, "no": votedNo, "lost": voteLost, "time-up": timeUp, "registered": registered,
 		"register-lost": registerLost, "finished": finished, "finish-lost": finishLost,
 	}
 	kind, ok := kinds[words[0]]

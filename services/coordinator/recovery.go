@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,10 @@ func (s *Service) Run(ctx context.Context) error {
 // Recover drives once what is due. The failure of one transaction, or of one participant, does not hold up the others.
 func (s *Service) Recover(ctx context.Context) error {
 	s.count(ctx)
-	due, err := s.register.due(ctx, recoverAtOnce)
+	due, err := s.register.due(ctx, recoverAtOnce, s.event("taken_over", "", ""))
+	if err != nil {
+		s.seen.registerErrors.Inc()
+	}
 	if err != nil || len(due) == 0 {
 		return err
 	}
@@ -46,24 +50,27 @@ func (s *Service) Recover(ctx context.Context) error {
 
 	var failed error
 	for _, d := range due {
-		all, heuristic := true, d.Heuristic
+		heuristic := d.Heuristic
+		var waitingFor []string
 		var timeline []coordinator.Event
 		for _, p := range d.Branches {
-			done := answers[d.GID][p.Branch]
-			all = all && done != ""
-			if done == twopc.Refused {
+			switch done := answers[d.GID][p.Branch]; done {
+			case "":
+				waitingFor = append(waitingFor, p.Service)
+				s.seen.retries.WithLabelValues(p.Service).Inc()
+			case twopc.Refused:
 				heuristic = true
 				timeline = append(timeline, s.event("heuristic", p.Service, "recovery"))
-			} else if done != "" {
+			default:
 				timeline = append(timeline, s.event(string(done), p.Service, "recovery"))
 			}
 		}
-		if all {
+		if len(waitingFor) == 0 {
 			s.complete(ctx, d.GID, heuristic, timeline)
 			continue
 		}
 		pause := min(firstPause<<min(d.Attempts, doublings), longestPause)
-		failed = errors.Join(failed, s.register.postpone(ctx, d.GID, rand.N(pause)))
+		failed = errors.Join(failed, s.register.postpone(ctx, d.GID, rand.N(pause), strings.Join(waitingFor, ", ")))
 	}
 	return failed
 }
@@ -121,24 +128,27 @@ func (s *Service) tellAll(ctx context.Context, service string, decisions []twopc
 	return out.Body.Branches, nil
 }
 
-// count keeps the gauges of what is in doubt.
+// count keeps the gauges of what is not over.
 func (s *Service) count(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, statisticsTime)
 	defer cancel()
-	n, age, err := s.register.inDoubt(ctx)
+	o, err := s.register.open(ctx)
 	if err != nil {
 		return // Recover will fail on the same register, and say so
 	}
-	s.seen.inDoubt.Set(float64(n))
-	s.seen.oldest.Set(age.Seconds())
+	s.seen.inDoubt.Set(float64(o.InDoubt))
+	s.seen.oldest.Set(o.OldestSeconds)
+	s.seen.unacknowledged.Set(float64(o.Unacknowledged))
 }
 
 // Resolve answers participants in doubt. See register.fence for what makes the answer final.
 func (s *Service) Resolve(ctx context.Context, in *coordinator.ResolveInput) (*coordinator.ResolveOutput, error) {
-	rows, err := s.register.fence(ctx, in.Body.Questions, s.event("decided", "", "aborted: nobody had decided by its deadline"))
+	rows, fenced, err := s.register.fence(ctx, in.Body.Questions, s.event("decided", "", "aborted: nobody had decided by its deadline"))
 	if err != nil {
+		s.seen.registerErrors.Inc()
 		return nil, err
 	}
+	s.seen.decisions.WithLabelValues(string(coordinator.Aborted), string(fault.Deadline)).Add(float64(fenced))
 	decided := make(map[uuid.UUID]coordinator.Outcome, len(rows))
 	for _, d := range rows {
 		decided[d.GID] = coordinator.Outcome{GID: d.GID, State: d.Outcome, Reason: d.Reason}
@@ -160,13 +170,18 @@ func (s *Service) Resolve(ctx context.Context, in *coordinator.ResolveInput) (*c
 // settling it, or by asking.
 func (s *Service) Abort(ctx context.Context, in *contract.ByID) (*contract.Body[coordinator.Outcome], error) {
 	now := s.deps.Now()
-	truth, won, err := s.register.decide(ctx, decision{
+	d := decision{
 		GID: in.ID, Outcome: coordinator.Aborted, CompletedAt: &now,
 		Reason:   fault.New(fault.Conflict, "voided", "the transaction was called off").Problem(),
 		Timeline: []coordinator.Event{s.event("decided", "", "aborted on request")},
-	}, false)
+	}
+	truth, won, err := s.register.decide(ctx, d, false)
 	if err != nil {
+		s.seen.registerErrors.Inc()
 		return nil, err
+	}
+	if won {
+		s.seen.decided(d)
 	}
 	return &contract.Body[coordinator.Outcome]{Body: coordinator.Outcome{
 		GID: in.ID, State: truth.Outcome, Reason: truth.Reason, Replayed: !won,

@@ -29,6 +29,14 @@ type decision struct {
 	Heuristic   bool
 	Attempts    int
 	Timeline    []coordinator.Event `gorm:"serializer:json"`
+	WaitingFor  *string
+
+	// What a person has done: see operator.go.
+	ResolvedBy        *string
+	ResolveReason     *string
+	AcknowledgedBy    *string
+	AcknowledgeReason *string
+	AcknowledgedAt    *time.Time
 }
 
 // part is a branch that must be told.
@@ -37,7 +45,8 @@ type part struct {
 	Service string `json:"service"`
 }
 
-const columns = "gid, outcome, reason, digest, branches, deadline, decided_at, completed_at, heuristic, attempts, timeline"
+const columns = "gid, outcome, reason, digest, branches, deadline, decided_at, completed_at, heuristic, attempts, timeline, waiting_for, " +
+	"resolved_by, resolve_reason, acknowledged_by, acknowledge_reason, acknowledged_at"
 
 // TableName is GORM's hook.
 func (decision) TableName() string { return "decision" }
@@ -126,16 +135,17 @@ func (r register) find(ctx context.Context, gid uuid.UUID) (decision, error) {
 }
 
 // fence answers who is in doubt. A transaction that nobody has decided by its deadline is made an aborted one first, so
-// that the answer can never be contradicted. One that is neither decided nor past its deadline has no row in the result.
-func (r register) fence(ctx context.Context, questions []coordinator.Question, by coordinator.Event) ([]decision, error) {
+// that the answer can never be contradicted; fenced is how many were. One that is neither decided nor past its deadline has
+// no row in the result.
+func (r register) fence(ctx context.Context, questions []coordinator.Question, by coordinator.Event) (known []decision, fenced int64, err error) {
 	// In one order everywhere: two coordinators that fence the same transactions must not wait for each other.
 	questions = slices.SortedFunc(slices.Values(questions), func(a, b coordinator.Question) int { return bytes.Compare(a.GID[:], b.GID[:]) })
 	ids := make([]uuid.UUID, len(questions))
-	var known []decision
-	err := postgres.InTx(ctx, r.db, func(tx *gorm.DB) error {
-		for i, q := range questions {
-			ids[i] = q.GID
-		}
+	for i, q := range questions {
+		ids[i] = q.GID
+	}
+	err = postgres.InTx(ctx, r.db, func(tx *gorm.DB) error {
+		known, fenced = nil, 0
 		if err := tx.Select(columns).Find(&known, "gid IN ?", ids).Error; err != nil || len(known) == len(questions) {
 			return err
 		}
@@ -148,18 +158,19 @@ func (r register) fence(ctx context.Context, questions []coordinator.Question, b
 			return err
 		}
 		for _, q := range questions {
-			err := tx.Exec(`INSERT INTO decision (gid, outcome, reason, branches, deadline, completed_at, next_at, timeline)
+			res := tx.Exec(`INSERT INTO decision (gid, outcome, reason, branches, deadline, completed_at, next_at, timeline)
 				SELECT CAST(? AS uuid), 'aborted', CAST(? AS jsonb), '[]', CAST(? AS timestamptz), now(), now(), CAST(? AS jsonb)
 				WHERE clock_timestamp() >= CAST(? AS timestamptz)
-				ON CONFLICT (gid) DO NOTHING`, q.GID, string(reason), q.Deadline, string(timeline), q.Deadline).Error
-			if err != nil {
-				return err
+				ON CONFLICT (gid) DO NOTHING`, q.GID, string(reason), q.Deadline, string(timeline), q.Deadline)
+			if res.Error != nil {
+				return res.Error
 			}
+			fenced += res.RowsAffected
 		}
 		known = nil
 		return tx.Select(columns).Find(&known, "gid IN ?", ids).Error
 	})
-	return known, err
+	return known, fenced, err
 }
 
 // complete marks transactions as carried out everywhere. It is not forced: recovery would find them and ask again.
@@ -169,28 +180,34 @@ func (r register) complete(ctx context.Context, gid uuid.UUID, heuristic bool, e
 		return err
 	}
 	return postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
-		return tx.Exec(`UPDATE decision SET completed_at = now(), heuristic = heuristic OR ?, timeline = timeline || CAST(? AS jsonb)
+		return tx.Exec(`UPDATE decision SET completed_at = now(), waiting_for = NULL, heuristic = heuristic OR ?, timeline = timeline || CAST(? AS jsonb)
 			WHERE gid = ? AND completed_at IS NULL`, heuristic, string(timeline), gid).Error
 	})
 }
 
-// due leases up to limit decisions that nobody is carrying out. Several coordinators get different ones.
-func (r register) due(ctx context.Context, limit int) ([]decision, error) {
+// due leases up to limit decisions that nobody is carrying out. Several coordinators get different ones. The timeline
+// tells the first lease only: a participant that is away for a day costs thousands.
+func (r register) due(ctx context.Context, limit int, takenOver coordinator.Event) ([]decision, error) {
+	event, err := json.Marshal([]coordinator.Event{takenOver})
+	if err != nil {
+		return nil, err
+	}
 	var rows []decision
-	err := postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
+	err = postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
 		rows = nil
-		return tx.Raw(`UPDATE decision SET attempts = attempts + 1, next_at = clock_timestamp() + make_interval(secs => ?)
+		return tx.Raw(`UPDATE decision SET attempts = attempts + 1, next_at = clock_timestamp() + make_interval(secs => ?),
+				timeline = CASE attempts WHEN 0 THEN timeline || CAST(? AS jsonb) ELSE timeline END
 			WHERE gid IN (SELECT gid FROM decision WHERE completed_at IS NULL AND next_at <= clock_timestamp()
 				ORDER BY next_at LIMIT ? FOR UPDATE SKIP LOCKED)
-			RETURNING `+columns, lease.Seconds(), limit).Scan(&rows).Error
+			RETURNING `+columns, lease.Seconds(), string(event), limit).Scan(&rows).Error
 	})
 	return rows, err
 }
 
-// postpone gives a decision back, to be tried again after pause.
-func (r register) postpone(ctx context.Context, gid uuid.UUID, pause time.Duration) error {
+// postpone gives a decision back, to be tried again after pause, and notes which participants it waits for.
+func (r register) postpone(ctx context.Context, gid uuid.UUID, pause time.Duration, waitingFor string) error {
 	return postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
-		return tx.Exec("UPDATE decision SET next_at = clock_timestamp() + make_interval(secs => ?) WHERE gid = ? AND completed_at IS NULL",
-			pause.Seconds(), gid).Error
+		return tx.Exec(`UPDATE decision SET next_at = clock_timestamp() + make_interval(secs => ?), waiting_for = ?
+			WHERE gid = ? AND completed_at IS NULL`, pause.Seconds(), waitingFor, gid).Error
 	})
 }

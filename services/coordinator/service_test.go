@@ -39,7 +39,7 @@ type shop struct {
 
 func setup(t *testing.T) *shop {
 	t.Helper()
-	s := &shop{Service: testkit.NewService(t, "coordinator"), db: testkit.Postgres(t, migrations.Coordinator()), hosts: testkit.Hosts{}}
+	s := &shop{Service: testkit.NewService(t, "coordinator"), db: testkit.Postgres(t, migrations.Coordinator(), migrations.Idempotency()), hosts: testkit.Hosts{}}
 	s.client = s.hosts.Client()
 	s.coordinator = coordinator.New(coordinator.Deps{
 		DB: s.db, Mesh: s.client, Now: time.Now, Log: s.Log, Metrics: prometheus.NewRegistry(), Instance: "coordinator-1",

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"souk/shared/contract"
@@ -94,6 +95,7 @@ func NewParticipant(deps Deps, actions map[string]Action) *Participant {
 func (p *Participant) Routes(s *httpapi.Server, service string) {
 	httpapi.Handle(s, PrepareRoute(service), p.prepare)
 	httpapi.Handle(s, FinishRoute(service), p.finish)
+	httpapi.Handle(s, SettledRoute(service), p.settled)
 }
 
 func (p *Participant) prepare(ctx context.Context, in *PrepareInput) (*contract.Body[Vote], error) {
@@ -358,9 +360,12 @@ const (
 	askAtOnce  = 200
 )
 
-// Run asks the coordinator about branches in doubt until ctx ends. It never decides: an answer that does not come is
-// asked for again.
+// Run asks the coordinator about branches in doubt, and forgets old ones, until ctx ends. It never decides: an answer that
+// does not come is asked for again.
 func (p *Participant) Run(ctx context.Context) error {
+	var forgetting sync.WaitGroup
+	defer forgetting.Wait()
+	forgetting.Go(func() { _ = loop.Every(ctx, forgetEvery, p.deps.Log, "forget finished branches", p.Forget) })
 	return loop.Every(ctx, askEvery, p.deps.Log, "ask for outcomes", p.Inquire)
 }
 

@@ -1,4 +1,5 @@
-// Command coordinator runs one instance of the two-phase-commit coordinator.
+// Command coordinator runs one instance of the two-phase-commit coordinator. "coordinator tx" is what an operator needs:
+// it shows what is in doubt, and resolves it.
 package main
 
 import (
@@ -7,12 +8,17 @@ import (
 	"souk/migrations"
 	"souk/services/coordinator"
 	"souk/shared/app"
+	"souk/shared/idempotency"
 )
 
-func main() { app.Main("coordinator", serve) }
+func main() { app.Main("coordinator", serve, app.Command{Name: "tx", Run: tx}) }
 
 func serve(ctx context.Context, a *app.App) error {
-	db, err := a.Database(ctx, migrations.Coordinator())
+	var cfg coordinator.Config
+	if err := a.Env(&cfg); err != nil {
+		return err
+	}
+	db, err := a.Database(ctx, migrations.Coordinator(), migrations.Idempotency())
 	if err != nil {
 		return err
 	}
@@ -21,5 +27,7 @@ func serve(ctx context.Context, a *app.App) error {
 	})
 	s.Routes(a.HTTP)
 	a.Go("recovery", s.Run)
+	a.Go("retention", s.Forgetter(cfg.Retention))
+	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
 	return a.Serve(ctx)
 }
