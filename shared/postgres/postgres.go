@@ -36,6 +36,7 @@ type Config struct {
 const (
 	defaultMaxConns = 10
 	lockTimeout     = "3s"             // who waits longer for a row is told it is busy; a request may last 10 s
+	idleTimeout     = "15s"            // of a transaction: nobody works on it any more, and its locks are others' way
 	connLife        = 30 * time.Minute // so that a server moved behind a name is found again
 	connIdle        = 5 * time.Minute
 
@@ -50,6 +51,7 @@ func Open(cfg Config) (*gorm.DB, error) {
 	}
 	conf.RuntimeParams["timezone"] = "UTC"
 	conf.RuntimeParams["lock_timeout"] = lockTimeout
+	conf.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
 	pool := stdlib.OpenDB(*conf, stdlib.OptionAfterConnect(inUTC))
 	n := cfg.MaxConns
 	if n == 0 {
@@ -172,6 +174,7 @@ const (
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
 	queryCanceled        = "57014"
+	idleInTransaction    = "25P03" // the session that comes back to it has ended
 	adminShutdown        = "57P01"
 	crashShutdown        = "57P02"
 	cannotConnectNow     = "57P03"
@@ -216,7 +219,7 @@ func withKind(err error) error {
 		return fault.New(fault.Conflict, "busy", "others are changing the same thing; try again").Because(err)
 	case queryCanceled:
 		return late(err)
-	case adminShutdown, crashShutdown, cannotConnectNow, tooManyConnections:
+	case idleInTransaction, adminShutdown, crashShutdown, cannotConnectNow, tooManyConnections:
 		return away(err)
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {

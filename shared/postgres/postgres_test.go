@@ -106,3 +106,31 @@ func TestFound(t *testing.T) {
 		t.Errorf("got %v, want the query's own error", err)
 	}
 }
+
+// A process whose machine is frozen or cut off in the middle of a transaction keeps its connection, and its locks, until
+// the server ends them: on the row of a hot product, or of the merchant, they would stop the shop.
+func TestOpen_theServerEndsATransactionThatIsAbandoned(t *testing.T) {
+	t.Parallel()
+	db := testkit.Postgres(t)
+	var limit string
+	if err := db.Raw("SHOW idle_in_transaction_session_timeout").Row().Scan(&limit); err != nil {
+		t.Fatal(err)
+	}
+	// Longer than any request may last, and not much: lock_timeout is what others are told meanwhile.
+	if d, err := time.ParseDuration(limit); err != nil || d <= 10*time.Second || d > time.Minute {
+		t.Errorf("idle_in_transaction_session_timeout is %q", limit)
+	}
+	err := postgres.InTx(t.Context(), db, func(tx *gorm.DB) error {
+		if err := tx.Exec("SET LOCAL idle_in_transaction_session_timeout TO '10ms'").Error; err != nil {
+			return err
+		}
+		testkit.Eventually(t, 5*time.Second, func() bool {
+			var n int
+			return db.Raw("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction'").Scan(&n).Error == nil && n == 0
+		})
+		return tx.Exec("SELECT 1").Error
+	})
+	if !fault.Is(err, fault.Unavailable) {
+		t.Errorf("who comes back to it is told %v", err)
+	}
+}
