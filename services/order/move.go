@@ -7,7 +7,6 @@ import (
 	"souk/shared/contract"
 	"souk/shared/contract/order"
 	"souk/shared/idempotency"
-	"souk/shared/identity"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -36,7 +35,7 @@ func (s *Service) Deliver(ctx context.Context, in *contract.ByID) (*contract.Bod
 // move does what the keyed request of ctx asks of an order that its caller may see.
 func (s *Service) move(ctx context.Context, id uuid.UUID, do func(o *row, who by) (change, error)) (*contract.Body[order.Order], error) {
 	return idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Body[order.Order], error) {
-		o, err := lock(tx, id, visibleTo(identity.From(ctx)))
+		o, err := lock(tx, id, visible(ctx))
 		if err != nil {
 			return nil, err
 		}

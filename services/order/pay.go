@@ -34,7 +34,7 @@ const lookTimeout = time.Second // to read the order for an answer of 202
 // passing reason stays the answer to its key: pay again under a new one.
 func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput, error) {
 	return idempotency.Steps(ctx, s.db, func(r idempotency.Request) (*order.PayOutput, bool, error) {
-		o, err := findWhole(s.db.WithContext(ctx), in.ID, of(identity.From(ctx).UserID))
+		o, err := findWhole(s.db.WithContext(ctx), in.ID, identity.Scope{User: identity.From(ctx).UserID})
 		if err != nil {
 			return nil, false, err
 		}

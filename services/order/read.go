@@ -6,7 +6,6 @@ import (
 
 	"souk/shared/contract"
 	"souk/shared/contract/order"
-	"souk/shared/identity"
 )
 
 // List gives the caller's orders, or everybody's to who manages orders, newest first. Returns Malformed, code
@@ -16,7 +15,7 @@ func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body
 	if err != nil {
 		return nil, err
 	}
-	rows, err := list(s.db.WithContext(ctx), visibleTo(identity.From(ctx)), in, after, in.Limit()+1)
+	rows, err := list(s.db.WithContext(ctx), visible(ctx), in, after, in.Limit()+1)
 	if err != nil {
 		return nil, fmt.Errorf("list orders: %w", err)
 	}
@@ -26,7 +25,7 @@ func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body
 // Get gives an order with its lines and history. Returns NotFound for what is not there or is another's.
 func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[order.Detail], error) {
 	db := s.db.WithContext(ctx)
-	w, err := findWhole(db, in.ID, visibleTo(identity.From(ctx)))
+	w, err := findWhole(db, in.ID, visible(ctx))
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -14,21 +15,12 @@ import (
 	"gorm.io/gorm"
 )
 
-// scope is whose orders a query may see. The zero value sees none.
-type scope struct {
-	everybody bool
-	user      uuid.UUID
-}
-
 // anyone sees every order: for other services, and inside a transaction of several.
-func anyone() scope { return scope{everybody: true} }
+func anyone() identity.Scope { return identity.Scope{Everybody: true} }
 
-// of sees the orders of one user.
-func of(user uuid.UUID) scope { return scope{user: user} }
-
-// visibleTo is what p may see: everything to who manages orders, their own to everybody else.
-func visibleTo(p identity.Principal) scope {
-	return scope{everybody: p.May(identity.ManageOrders), user: p.UserID}
+// visible is what the caller sees: everything to who manages orders, their own to everybody else.
+func visible(ctx context.Context) identity.Scope {
+	return identity.From(ctx).Scope(identity.ManageOrders)
 }
 
 // errMissing is the answer for an order that is not there and for one that is another's: nobody can tell them apart.
@@ -38,22 +30,22 @@ const rowColumns = `id, user_id, status, currency, total_minor, refunded_minor, 
 	payment_id, pay_gid, created_at, updated_at, paid_at`
 
 // find reads an order of those in s; NotFound where there is none.
-func find(tx *gorm.DB, id uuid.UUID, s scope) (row, error) {
+func find(tx *gorm.DB, id uuid.UUID, s identity.Scope) (row, error) {
 	return one(tx, id, s, "")
 }
 
 // lock is find, and keeps everybody else from changing the order until tx ends.
-func lock(tx *gorm.DB, id uuid.UUID, s scope) (row, error) {
+func lock(tx *gorm.DB, id uuid.UUID, s identity.Scope) (row, error) {
 	return one(tx, id, s, " FOR NO KEY UPDATE")
 }
 
-func one(tx *gorm.DB, id uuid.UUID, s scope, suffix string) (o row, err error) {
-	err = postgres.Found(tx.Raw("SELECT "+rowColumns+" FROM orders WHERE id = ? AND (? OR user_id = ?)"+suffix, id, s.everybody, s.user).Scan(&o), errMissing)
+func one(tx *gorm.DB, id uuid.UUID, s identity.Scope, suffix string) (o row, err error) {
+	err = postgres.Found(tx.Raw("SELECT "+rowColumns+" FROM orders WHERE id = ? AND (? OR user_id = ?)"+suffix, id, s.Everybody, s.User).Scan(&o), errMissing)
 	return o, err
 }
 
 // findWhole is find with the order's lines.
-func findWhole(tx *gorm.DB, id uuid.UUID, s scope) (whole, error) {
+func findWhole(tx *gorm.DB, id uuid.UUID, s identity.Scope) (whole, error) {
 	o, err := find(tx, id, s)
 	if err != nil {
 		return whole{}, err
@@ -125,10 +117,10 @@ type cursor struct {
 }
 
 // list reads the newest orders that in asks for of those in s, after the cursor if there is one, limit at most.
-func list(tx *gorm.DB, s scope, in *order.ListInput, after *cursor, limit int) (rows []row, err error) {
+func list(tx *gorm.DB, s identity.Scope, in *order.ListInput, after *cursor, limit int) (rows []row, err error) {
 	q := tx.Table("orders").Select(rowColumns)
-	if !s.everybody {
-		q = q.Where("user_id = ?", s.user)
+	if !s.Everybody {
+		q = q.Where("user_id = ?", s.User)
 	}
 	if in.UserID != uuid.Nil {
 		q = q.Where("user_id = ?", in.UserID)

@@ -38,7 +38,7 @@ func (s *Service) authorize(tx twopc.Tx, c payment.Charge) error {
 		return err
 	}
 	p := paymentRow{
-		ID: c.PaymentID, GID: tx.GID, OrderID: c.OrderID, UserID: c.UserID, Amount: c.Amount.Amount, Currency: c.Amount.Currency,
+		ID: c.PaymentID, GID: tx.GID, OrderID: c.OrderID, UserID: c.UserID, Money: c.Amount,
 		Status: payment.Authorized, CreatedAt: s.now(), UpdatedAt: s.now(),
 	}
 	fresh, err := insertPayment(tx.DB, p)
@@ -76,7 +76,7 @@ func (s *Service) authorizeAgain(tx twopc.Tx, p paymentRow) error {
 			return busy("an earlier payment of this order is still being settled; try again")
 		case known.Status != payment.Voided:
 			return fault.New(fault.Conflict, "order_not_payable", "the order is paid already")
-		case known.ID == p.ID && (known.OrderID != p.OrderID || known.UserID != p.UserID || known.money() != p.money()):
+		case known.ID == p.ID && (known.OrderID != p.OrderID || known.UserID != p.UserID || known.Money != p.Money):
 			return fault.New(fault.Conflict, "payment_reused", "this payment id was used for another payment")
 		case known.ID == p.ID:
 			again = true
@@ -127,7 +127,7 @@ func (s *Service) holdRefund(tx twopc.Tx, r payment.Refund) error {
 	plan, err := readRefund(tx.DB, r.RefundID)
 	if fault.Is(err, fault.NotFound) { // the transaction is not one of Service.Refund's
 		plan = refundRow{
-			ID: r.RefundID, PaymentID: p.ID, Amount: r.Amount.Amount, Currency: r.Amount.Currency, Reason: r.Reason,
+			ID: r.RefundID, PaymentID: p.ID, Money: r.Amount, Reason: r.Reason,
 			RefundedBefore: p.Refunded, Status: refundPlanned, PlannedAt: s.now(), CreatedAt: s.now(),
 		}
 		err = putPlan(tx.DB, plan)
@@ -141,7 +141,7 @@ func (s *Service) holdRefund(tx twopc.Tx, r payment.Refund) error {
 	}
 	left := p.Amount - p.Refunded
 	switch {
-	case plan.PaymentID != p.ID || plan.money() != r.Amount:
+	case plan.PaymentID != p.ID || plan.Money != r.Amount:
 		return refundReused()
 	case plan.Status == payment.Succeeded:
 		return fault.New(fault.Conflict, "illegal_state", "the refund has been made already")
@@ -216,7 +216,7 @@ func (s *Service) promiseCredit(tx twopc.Tx, c payment.Credit) error {
 		return fault.New(fault.Invalid, "invalid_amount", "%d points are not worth %s", c.Points, c.Amount)
 	}
 	t := transferRow{
-		ID: c.TransferID, GID: tx.GID, UserID: c.UserID, Points: c.Points, Amount: c.Amount.Amount, Currency: c.Amount.Currency,
+		ID: c.TransferID, GID: tx.GID, UserID: c.UserID, Points: c.Points, Money: c.Amount,
 		Status: payment.Pending, CreatedAt: s.now(),
 	}
 	started, err := startTransfer(tx.DB, t)

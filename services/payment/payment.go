@@ -72,7 +72,7 @@ func (s *Service) ListPayments(ctx context.Context, in *payment.ListPaymentsInpu
 	if err != nil {
 		return nil, err
 	}
-	rows, err := selectPayments(s.db.WithContext(ctx), readerOf(ctx), in.OrderID, before, in.Limit()+1)
+	rows, err := selectPayments(s.db.WithContext(ctx), visible(ctx), in.OrderID, before, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (s *Service) GetPayment(ctx context.Context, in *contract.ByID) (*contract.
 
 func (s *Service) detail(ctx context.Context, id uuid.UUID) (*payment.Detail, error) {
 	tx := s.db.WithContext(ctx)
-	p, err := readPayment(tx, id, readerOf(ctx))
+	p, err := readPayment(tx, id, visible(ctx))
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func (s *Service) Void(ctx context.Context, in *contract.ByID) (*contract.Body[p
 }
 
 func (s *Service) void(ctx context.Context, id uuid.UUID) error {
-	p, err := readPayment(s.db.WithContext(ctx), id, readerOf(ctx))
+	p, err := readPayment(s.db.WithContext(ctx), id, visible(ctx))
 	captured := fault.New(fault.Conflict, "already_captured", "the payment is captured; refund it instead")
 	switch {
 	case err != nil:
@@ -150,11 +150,9 @@ func (s *Service) void(ctx context.Context, id uuid.UUID) error {
 	return nil
 }
 
-func (r paymentRow) money() money.Money { return money.Money{Amount: r.Amount, Currency: r.Currency} }
-
 func (r paymentRow) view() payment.Payment {
 	return payment.Payment{
-		ID: r.ID, OrderID: r.OrderID, UserID: r.UserID, Amount: r.money(),
+		ID: r.ID, OrderID: r.OrderID, UserID: r.UserID, Amount: r.Money,
 		Refunded: money.Money{Amount: r.Refunded, Currency: r.Currency}, Status: r.Status, TransactionID: r.GID,
 		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 	}

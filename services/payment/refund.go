@@ -99,7 +99,8 @@ func (s *Service) planRefund(ctx context.Context, id uuid.UUID, in *payment.Refu
 		}
 		actor, now := identity.From(ctx).UserID, s.now()
 		plan = refundRow{
-			ID: id, PaymentID: p.ID, UserID: p.UserID, OrderID: p.OrderID, Captured: p.Amount, Amount: amount, Currency: p.Currency,
+			ID: id, PaymentID: p.ID, UserID: p.UserID, OrderID: p.OrderID, Captured: p.Amount,
+			Money:  money.Money{Amount: amount, Currency: p.Currency},
 			Reason: in.Body.Reason, RefundedBefore: p.Refunded, Restock: in.Body.Restock, Status: refundPlanned,
 			Actor: &actor, PlannedAt: now, CreatedAt: now,
 		}
@@ -148,11 +149,11 @@ func (s *Service) refundBranches(ctx context.Context, r refundRow) ([]twopc.Bran
 	branches := []twopc.Branch{
 		{
 			Service: payment.Service, Action: payment.ActionRefund, Key: r.PaymentID.String(),
-			Payload: payment.Refund{RefundID: r.ID, PaymentID: r.PaymentID, Amount: r.money(), Reason: r.Reason},
+			Payload: payment.Refund{RefundID: r.ID, PaymentID: r.PaymentID, Amount: r.Money, Reason: r.Reason},
 		},
 		{
 			Service: order.Service, Action: order.ActionRefund, Key: r.OrderID.String(),
-			Payload: order.Refund{OrderID: r.OrderID, RefundID: r.ID, Amount: r.money(), Full: r.completes()},
+			Payload: order.Refund{OrderID: r.OrderID, RefundID: r.ID, Amount: r.Money, Full: r.completes()},
 		},
 	}
 	if r.Restock {
@@ -177,8 +178,7 @@ func (s *Service) refundBranches(ctx context.Context, r refundRow) ([]twopc.Bran
 // GetRefund gives a refund of a payment. Returns NotFound for one of another person's payment.
 func (s *Service) GetRefund(ctx context.Context, in *payment.RefundByID) (*contract.Body[payment.RefundView], error) {
 	r, err := readRefund(s.db.WithContext(ctx), in.RefundID)
-	who := readerOf(ctx)
-	if err == nil && (r.PaymentID != in.ID || !who.all && r.UserID != who.user) {
+	if err == nil && (r.PaymentID != in.ID || !visible(ctx).Sees(r.UserID)) {
 		err = notFound("refund")
 	}
 	if err != nil {
@@ -186,8 +186,6 @@ func (s *Service) GetRefund(ctx context.Context, in *payment.RefundByID) (*contr
 	}
 	return &contract.Body[payment.RefundView]{Body: r.view(s.now())}, nil
 }
-
-func (r refundRow) money() money.Money { return money.Money{Amount: r.Amount, Currency: r.Currency} }
 
 // completes reports whether with r the whole payment is refunded.
 func (r refundRow) completes() bool { return r.RefundedBefore+r.Amount == r.Captured }
@@ -202,7 +200,7 @@ func (r refundRow) pointsBack() int64 {
 // answers reports whether in asks for what r is.
 func (r refundRow) answers(in *payment.RefundInput) bool {
 	return r.PaymentID == in.ID && r.Reason == in.Body.Reason && r.Restock == in.Body.Restock &&
-		(in.Body.Amount == nil || *in.Body.Amount == r.money())
+		(in.Body.Amount == nil || *in.Body.Amount == r.Money)
 }
 
 func (r refundRow) view(now time.Time) payment.RefundView {
@@ -214,7 +212,7 @@ func (r refundRow) view(now time.Time) payment.RefundView {
 		}
 	}
 	return payment.RefundView{
-		ID: r.ID, PaymentID: r.PaymentID, Amount: r.money(), Reason: r.Reason, Restock: r.Restock, PointsBack: r.pointsBack(),
+		ID: r.ID, PaymentID: r.PaymentID, Amount: r.Money, Reason: r.Reason, Restock: r.Restock, PointsBack: r.pointsBack(),
 		Status: status, TransactionID: r.GID, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
 	}
 }

@@ -63,7 +63,7 @@ func NewSandbox(cfg SandboxConfig, deps SandboxDeps) *Sandbox {
 // Charge does what the number of card says.
 func (b *Sandbox) Charge(ctx context.Context, reference uuid.UUID, amount money.Money, card payment.Card) (Outcome, error) {
 	now := b.deps.Now()
-	c := sandboxCharge{Reference: reference, Amount: amount.Amount, Currency: amount.Currency, Status: Declined, CreatedAt: now}
+	c := sandboxCharge{Reference: reference, Money: amount, Status: Declined, CreatedAt: now}
 	switch card.Number {
 	case cardTimesOut:
 		<-ctx.Done()
@@ -129,7 +129,7 @@ func (b *Sandbox) send(ctx context.Context, c sandboxCharge) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	body, err := json.Marshal(payment.Event{
-		ID: *c.EventID, Type: payment.EventSucceeded, Reference: c.Reference, Amount: money.Money{Amount: c.Amount, Currency: c.Currency},
+		ID: *c.EventID, Type: payment.EventSucceeded, Reference: c.Reference, Amount: c.Money,
 	})
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"souk/shared/identity"
 	"souk/shared/twopc"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"gorm.io/gorm"
 )
@@ -66,15 +65,9 @@ func New(cfg Config, deps Deps) *Service {
 	return s
 }
 
-// reader is who is reading: their own things, or everybody's where they manage payments.
-type reader struct {
-	user uuid.UUID
-	all  bool
-}
-
-func readerOf(ctx context.Context) reader {
-	p := identity.From(ctx)
-	return reader{user: p.UserID, all: p.May(identity.ManagePayments)}
+// visible is what the caller sees: everything to who manages payments, their own to everybody else.
+func visible(ctx context.Context) identity.Scope {
+	return identity.From(ctx).Scope(identity.ManagePayments)
 }
 
 // busy says that the same request may succeed a moment later; shared/twopc takes the code as a passing reason.

@@ -6,6 +6,7 @@ import (
 
 	"souk/shared/contract/payment"
 	"souk/shared/fault"
+	"souk/shared/identity"
 	"souk/shared/money"
 	"souk/shared/postgres"
 
@@ -40,10 +41,9 @@ func newestFirst(q *gorm.DB, before *timeCursor, limit int) *gorm.DB {
 
 // topUpRow is a row of top_up.
 type topUpRow struct {
-	ID          uuid.UUID
-	UserID      uuid.UUID
-	Amount      int64
-	Currency    money.Currency
+	ID     uuid.UUID
+	UserID uuid.UUID
+	money.Money
 	CardBrand   string
 	CardLast4   string `gorm:"column:card_last4"`
 	Status      string
@@ -105,8 +105,7 @@ func keepSecret(tx *gorm.DB, fresh []byte) (kept []byte, err error) {
 // sandboxCharge is a row of sandbox_charge.
 type sandboxCharge struct {
 	Reference uuid.UUID
-	Amount    int64
-	Currency  money.Currency
+	money.Money
 	Status    Outcome
 	EventID   *uuid.UUID
 	DueAt     *time.Time
@@ -142,12 +141,11 @@ func acknowledgeWebhook(tx *gorm.DB, reference uuid.UUID) error {
 
 // transferRow is a row of transfer.
 type transferRow struct {
-	ID        uuid.UUID
-	GID       uuid.UUID
-	UserID    uuid.UUID
-	Points    int64
-	Amount    int64
-	Currency  money.Currency
+	ID     uuid.UUID
+	GID    uuid.UUID
+	UserID uuid.UUID
+	Points int64
+	money.Money
 	Status    string
 	CreatedAt time.Time
 	SettledAt *time.Time
@@ -176,12 +174,11 @@ func findTransfer(tx *gorm.DB, id uuid.UUID) (t transferRow, err error) {
 
 // paymentRow is a row of payment.
 type paymentRow struct {
-	ID          uuid.UUID
-	GID         uuid.UUID
-	OrderID     uuid.UUID
-	UserID      uuid.UUID
-	Amount      int64
-	Currency    money.Currency
+	ID      uuid.UUID
+	GID     uuid.UUID
+	OrderID uuid.UUID
+	UserID  uuid.UUID
+	money.Money
 	Status      string
 	Refunded    int64
 	VoidAskedBy *uuid.UUID
@@ -217,15 +214,15 @@ func lockPayment(tx *gorm.DB, id uuid.UUID) (p paymentRow, err error) {
 	return p, err
 }
 
-func readPayment(tx *gorm.DB, id uuid.UUID, who reader) (p paymentRow, err error) {
-	err = found(tx.Raw("SELECT "+paymentColumns+" FROM payment WHERE id = ? AND (? OR user_id = ?)", id, who.all, who.user).Scan(&p), "payment")
+func readPayment(tx *gorm.DB, id uuid.UUID, who identity.Scope) (p paymentRow, err error) {
+	err = found(tx.Raw("SELECT "+paymentColumns+" FROM payment WHERE id = ? AND (? OR user_id = ?)", id, who.Everybody, who.User).Scan(&p), "payment")
 	return p, err
 }
 
-func selectPayments(tx *gorm.DB, who reader, order uuid.UUID, before *timeCursor, limit int) (rows []paymentRow, err error) {
+func selectPayments(tx *gorm.DB, who identity.Scope, order uuid.UUID, before *timeCursor, limit int) (rows []paymentRow, err error) {
 	q := tx.Table("payment").Select(paymentColumns)
-	if !who.all {
-		q = q.Where("user_id = ?", who.user)
+	if !who.Everybody {
+		q = q.Where("user_id = ?", who.User)
 	}
 	if order != uuid.Nil {
 		q = q.Where("order_id = ?", order)
@@ -275,14 +272,13 @@ func selectMoves(tx *gorm.DB, id uuid.UUID) ([]payment.Move, error) {
 
 // refundRow is a row of refund, with what it needs to know of its payment.
 type refundRow struct {
-	ID             uuid.UUID
-	PaymentID      uuid.UUID
-	UserID         uuid.UUID // of the payment
-	OrderID        uuid.UUID // of the payment
-	Captured       int64     // of the payment
-	GID            *uuid.UUID
-	Amount         int64
-	Currency       money.Currency
+	ID        uuid.UUID
+	PaymentID uuid.UUID
+	UserID    uuid.UUID // of the payment
+	OrderID   uuid.UUID // of the payment
+	Captured  int64     // of the payment
+	GID       *uuid.UUID
+	money.Money
 	Reason         string
 	RefundedBefore int64
 	Restock        bool

@@ -39,7 +39,7 @@ func (s *Service) TopUp(ctx context.Context, in *payment.TopUpInput) (*contract.
 	}
 	return idempotency.Steps(ctx, s.db, func(r idempotency.Request) (*contract.Created[payment.TopUp], bool, error) {
 		t, err := s.beginTopUp(ctx, topUpRow{
-			ID: r.ID("top-up"), UserID: identity.From(ctx).UserID, Amount: amount.Amount, Currency: amount.Currency,
+			ID: r.ID("top-up"), UserID: identity.From(ctx).UserID, Money: amount,
 			CardBrand: brand(card.Number), CardLast4: last4(card.Number),
 		})
 		if err != nil {
@@ -89,7 +89,7 @@ func (s *Service) beginTopUp(ctx context.Context, t topUpRow) (topUpRow, error) 
 	if err != nil {
 		return t, err
 	}
-	if known.UserID != t.UserID || known.Amount != t.Amount || known.Currency != t.Currency || known.CardLast4 != t.CardLast4 {
+	if known.UserID != t.UserID || known.Money != t.Money || known.CardLast4 != t.CardLast4 {
 		return t, keyReused()
 	}
 	return known, nil
@@ -104,7 +104,7 @@ func keyReused() error {
 func (s *Service) chargeCard(ctx context.Context, t topUpRow, card payment.Card) (topUpRow, error) {
 	asking, cancel := context.WithTimeout(ctx, s.cfg.ProviderTimeout)
 	defer cancel()
-	outcome, err := s.provider.Charge(asking, t.ID, t.money(), card)
+	outcome, err := s.provider.Charge(asking, t.ID, t.Money, card)
 	if err != nil {
 		if ctx.Err() != nil {
 			return t, fault.New(fault.Deadline, "", "the card was not answered for in time").Because(err)
@@ -211,11 +211,9 @@ func (s *Service) reconcile(ctx context.Context, id uuid.UUID) error {
 	})
 }
 
-func (r topUpRow) money() money.Money { return money.Money{Amount: r.Amount, Currency: r.Currency} }
-
 func (r topUpRow) view() payment.TopUp {
 	return payment.TopUp{
-		ID: r.ID, Amount: r.money(), Status: r.Status, CardBrand: r.CardBrand, CardLast4: r.CardLast4,
+		ID: r.ID, Amount: r.Money, Status: r.Status, CardBrand: r.CardBrand, CardLast4: r.CardLast4,
 		FailureCode: r.FailureCode, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
 	}
 }

@@ -67,10 +67,8 @@ func (s *Service) GetTransfer(ctx context.Context, in *contract.ByID) (*contract
 	return &contract.Body[payment.Transfer]{Body: t.view()}, nil
 }
 
-func (r transferRow) money() money.Money { return money.Money{Amount: r.Amount, Currency: r.Currency} }
-
 func (r transferRow) view() payment.Transfer {
 	return payment.Transfer{
-		ID: r.ID, Points: r.Points, Amount: r.money(), Status: r.Status, TransactionID: &r.GID, CreatedAt: &r.CreatedAt, SettledAt: r.SettledAt,
+		ID: r.ID, Points: r.Points, Amount: r.Money, Status: r.Status, TransactionID: &r.GID, CreatedAt: &r.CreatedAt, SettledAt: r.SettledAt,
 	}
 }

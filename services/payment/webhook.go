@@ -135,7 +135,7 @@ func (s *Service) apply(tx *gorm.DB, e payment.Event) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if t.money() != e.Amount {
+	if t.Money != e.Amount {
 		s.log.ErrorContext(ctx, "the provider tells of another amount", "event", e.ID, "top_up", t.ID)
 		return "", fault.New(fault.Conflict, "amount_mismatch", "the charge was asked for with another amount")
 	}

@@ -70,6 +70,18 @@ func (p Principal) May(perm Permission) bool {
 	}
 }
 
+// Scope is whose things a query may see. The zero value sees nobody's.
+type Scope struct {
+	Everybody bool
+	User      uuid.UUID // whose, where it is not everybody's
+}
+
+// Scope is what p may see: everybody's things where it may do all, else its own.
+func (p Principal) Scope(all Permission) Scope { return Scope{Everybody: p.May(all), User: p.UserID} }
+
+// Sees reports whether owner's things are in s.
+func (s Scope) Sees(owner uuid.UUID) bool { return s.Everybody || owner != uuid.Nil && owner == s.User }
+
 type principalKey struct{}
 
 // With returns a context in which p is calling.
