@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,7 +76,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	return failed
 }
 
-// tellDue tells every branch of the given decisions, one batch per participant, the participants in parallel. A branch
+// tellDue tells every branch of the given decisions, in batches per participant, all in parallel. A branch
 // that could not be told has no answer.
 func (s *Service) tellDue(ctx context.Context, due []decision) map[uuid.UUID]map[int]twopc.BranchState {
 	batches := map[string][]twopc.Decision{}
@@ -88,19 +89,21 @@ func (s *Service) tellDue(ctx context.Context, due []decision) map[uuid.UUID]map
 	}
 	var mu sync.Mutex
 	var telling sync.WaitGroup
-	for service, batch := range batches {
-		telling.Go(func() {
-			done, err := s.tellAll(ctx, service, batch)
-			if err != nil {
-				s.deps.Log.WarnContext(ctx, "tell a participant what was decided", "participant", service, "error", err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for _, b := range done {
-				answers[b.GID][b.Branch] = b.State
-			}
-		})
+	for service, all := range batches {
+		for batch := range slices.Chunk(all, twopc.MaxDecisions) {
+			telling.Go(func() {
+				done, err := s.tellAll(ctx, service, batch)
+				if err != nil {
+					s.deps.Log.WarnContext(ctx, "tell a participant what was decided", "participant", service, "error", err)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for _, b := range done {
+					answers[b.GID][b.Branch] = b.State
+				}
+			})
+		}
 	}
 	telling.Wait()
 	return answers

@@ -34,15 +34,16 @@ type shop struct {
 	coordinator *coordinator.Service
 	client      *http.Client
 	hosts       testkit.Hosts
+	metrics     *prometheus.Registry
 	east, west  *testkit.Bank
 }
 
 func setup(t *testing.T) *shop {
 	t.Helper()
-	s := &shop{Service: testkit.NewService(t, "coordinator"), db: testkit.Postgres(t, migrations.Coordinator(), migrations.Idempotency()), hosts: testkit.Hosts{}}
+	s := &shop{Service: testkit.NewService(t, "coordinator"), db: testkit.Postgres(t, migrations.Coordinator(), migrations.Idempotency()), hosts: testkit.Hosts{}, metrics: prometheus.NewRegistry()}
 	s.client = s.hosts.Client()
 	s.coordinator = coordinator.New(coordinator.Deps{
-		DB: s.db, Mesh: s.client, Now: time.Now, Log: s.Log, Metrics: prometheus.NewRegistry(), Instance: "coordinator-1",
+		DB: s.db, Mesh: s.client, Now: time.Now, Log: s.Log, Metrics: s.metrics, Instance: "coordinator-1",
 	})
 	s.coordinator.Routes(s.Server)
 	s.east, s.west = testkit.NewBank(t, "east", s.client), testkit.NewBank(t, "west", s.client)
@@ -50,6 +51,23 @@ func setup(t *testing.T) *shop {
 	s.west.Open(t, 100, "bob")
 	s.hosts["coordinator"], s.hosts["east"], s.hosts["west"] = s.Handler(), s.east.Handler(), s.west.Handler()
 	return s
+}
+
+// metric is the sum of a counter, or gauge, over its labels.
+func (s *shop) metric(t *testing.T, name string) (sum float64) {
+	t.Helper()
+	families, err := s.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // transfer moves amount from ann in the east to bob in the west.
@@ -289,6 +307,20 @@ func TestRecover_finishesWhatWasDecided(t *testing.T) {
 		t.Errorf("bob %s", got)
 	}
 	s.sound(t)
+}
+
+// Transactions with several branches at one participant are more to tell it than one message holds.
+func TestRecover_tellsAParticipantHoweverMuchThereIs(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	if err := s.db.Exec(`INSERT INTO decision (gid, outcome, branches, next_at) SELECT gen_random_uuid(), 'aborted',
+		'[{"branch": 0, "service": "east"}, {"branch": 1, "service": "east"}, {"branch": 2, "service": "east"}]', now()
+		FROM generate_series(1, 100)`).Error; err != nil {
+		t.Fatal(err)
+	}
+	if err := s.coordinator.Recover(t.Context()); err != nil || s.inDoubt(t) != 0 {
+		t.Errorf("%v, %d in doubt", err, s.inDoubt(t))
+	}
 }
 
 func TestResolve_fencesTheUnknown(t *testing.T) {

@@ -49,6 +49,9 @@ type Decision struct {
 	State  coordinator.State `json:"state" enum:"committed,aborted"`
 }
 
+// MaxDecisions is how many decisions one message may hold.
+const MaxDecisions = 200
+
 // FinishInput tells branches their outcomes, batched.
 type FinishInput struct {
 	Body struct {
