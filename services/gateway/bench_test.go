@@ -24,7 +24,7 @@ func BenchmarkHop(b *testing.B) {
 	service := httpapi.New(httpapi.Config{
 		Service: "product", Version: "bench", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
-	service.Raw(http.MethodGet, "/v1/products", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	service.Fallback(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"items":[],"next_page_token":""}`)
 	}))

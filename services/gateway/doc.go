@@ -14,8 +14,8 @@
 //   - A token that reaches a service was valid here, at most five seconds ago. Services verify it all the same.
 //
 // And to the clients: every refusal is problem JSON, of the same shape as the services' own, but for what net/http cannot
-// read as a request (400, 431); an answer, or a problem, comes within 10 s; a request that may have been executed is repeated
-// only if that is harmless (GET, or an Idempotency-Key).
+// read as a request (400, 431); an answer, or a problem, comes within 10 s; a request that may have been executed is
+// repeated only if that is harmless (GET, or an Idempotency-Key).
 //
 // A request meets, in this order: header hygiene and CORS (edge.go), then, inside the log event, size and time
 // (shared/httpapi), path, client's rate, table, login's rate, token, user's rate (gateway.go), and the proxy (proxy.go).

@@ -34,8 +34,8 @@ func parse(body []byte) (object, error) {
 }
 
 // merge makes one OpenAPI 3.1 document of several: the paths as they are outside, and only those that can be reached;
-// the components that these refer to. Two services may have the same component; where they have different ones of the same name, the
-// later service's is led by the service's name. The same documents in the same order give the same bytes.
+// the components that these refer to. Two services may have the same component; where they have different ones of the
+// same name, the later service's is led by the service's name. The same documents in the same order give the same bytes.
 func merge(version string, sources []source) []byte {
 	m := merger{paths: object{}, components: object{}, ids: map[string]bool{}}
 	tags := []any{} // a list, even of none

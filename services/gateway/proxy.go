@@ -113,12 +113,11 @@ func unanswered(w http.ResponseWriter, r *http.Request, err error) {
 
 // asFault says what a call without an answer means to a client.
 func asFault(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fault.New(fault.TooLarge, "", "the body is larger than %d bytes", large.Limit)
 	}
-	var call *mesh.Error
-	if !errors.As(err, &call) {
+	call, ok := errors.AsType[*mesh.Error](err)
+	if !ok {
 		return err
 	}
 	switch call.Kind {

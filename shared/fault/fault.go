@@ -123,8 +123,7 @@ func Of(err error) *Error {
 	if err == nil {
 		return nil
 	}
-	var f *Error
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*Error](err); ok {
 		return f
 	}
 	return New(Internal, "", "internal error").Because(err)
@@ -132,12 +131,12 @@ func Of(err error) *Error {
 
 // Is reports whether err carries a fault of the given kind.
 func Is(err error, kind Kind) bool {
-	var f *Error
-	return errors.As(err, &f) && f.Kind == kind
+	f, ok := errors.AsType[*Error](err)
+	return ok && f.Kind == kind
 }
 
 // HasCode reports whether err carries a fault with the given code.
 func HasCode(err error, code string) bool {
-	var f *Error
-	return errors.As(err, &f) && f.code() == code
+	f, ok := errors.AsType[*Error](err)
+	return ok && f.code() == code
 }

@@ -130,8 +130,7 @@ func takeKey(c *gin.Context, route string) error {
 }
 
 func bodyFault(err error) error {
-	var large *http.MaxBytesError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return fault.New(fault.TooLarge, "", "the body is larger than %d bytes", large.Limit)
 	}
 	return fault.New(fault.Malformed, "", "the body could not be read").Because(err)

@@ -91,8 +91,7 @@ var humaErrors = sync.OnceFunc(func() { //nolint:gochecknoglobals // see above
 func humaFault(status int, msg string, errs []error) *fault.Error {
 	f := fault.New(fault.OfStatus(status), "", "%s", msg)
 	for _, err := range errs {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
+		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			return fault.Of(bodyFault(err))
 		}
 		var d huma.ErrorDetailer

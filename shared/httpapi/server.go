@@ -91,12 +91,6 @@ func (s *Server) Fallback(h http.Handler) {
 	})
 }
 
-// Raw registers a plain handler for what is no operation, such as a stream. It is public, and not in the OpenAPI
-// document.
-func (s *Server) Raw(method, path string, h http.Handler) {
-	s.engine.Handle(method, path, gin.WrapH(h))
-}
-
 // Verifier is who verifies the tokens; nil if nobody does.
 func (s *Server) Verifier() *identity.Verifier { return s.cfg.Verifier }
 

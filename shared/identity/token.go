@@ -88,8 +88,8 @@ func RemoteKeys(ctx context.Context, url string, client *http.Client, log *slog.
 }
 
 // Verify gives the principal of a token. Everything that is wrong with it is Unauthenticated: code token_expired where
-// a new one would help, invalid_token otherwise. While no key has ever been fetched it is Unavailable. The order of the checks is cheap before dear: length and shape, then
-// algorithm, key, signature, type, issuer, audience and times.
+// a new one would help, invalid_token otherwise. While no key has ever been fetched it is Unavailable. The order of the
+// checks is cheap before dear: length and shape, then algorithm, key, signature, type, issuer, audience and times.
 func (v *Verifier) Verify(token string) (Principal, error) {
 	if len(token) > tokenBytes || strings.Count(token, ".") != 2 {
 		return Principal{}, invalid(errors.New("not a compact JWS"))
