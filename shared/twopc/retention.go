@@ -45,9 +45,10 @@ func (p *Participant) settled(ctx context.Context, _ *contract.None) (*contract.
 // a crash too.
 func (p *Participant) Settled(ctx context.Context) (until time.Time, err error) {
 	err = postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) error {
-		// A transaction with an id of its own is forced to disk when it commits, and with it all that it has seen. Branches
-		// are finished without waiting for the disk: without this, a crash could take back what is answered here.
-		if err := tx.Exec("SELECT pg_current_xact_id()").Error; err != nil {
+		// A transaction that has written something waits for the disk when it commits, and so for all that it has seen before;
+		// this is the smallest thing it can write. Branches are finished without waiting for the disk: a crash could take back
+		// what is answered here.
+		if err := tx.Exec("SELECT set_config('synchronous_commit', 'on', true), pg_logical_emit_message(true, 'souk', 'settled')").Error; err != nil {
 			return err
 		}
 		return tx.Raw("SELECT COALESCE(min(prepared_at), now()) FROM tx_branch WHERE state = 'prepared'").Scan(&until).Error
@@ -58,18 +59,18 @@ func (p *Participant) Settled(ctx context.Context) (until time.Time, err error) 
 // Forget removes once, in batches, the finished branches that are old enough and whose transaction the coordinator has
 // forgotten.
 func (p *Participant) Forget(ctx context.Context) error {
-	var last row
-	var lastAt time.Time
-	for {
-		var old []struct {
-			row
-			PreparedAt time.Time
-		}
+	type finished struct {
+		GID        uuid.UUID
+		Branch     int
+		PreparedAt time.Time
+	}
+	for last := (finished{}); ; {
+		var old []finished
 		err := p.deps.DB.WithContext(ctx).Raw(`SELECT gid, branch, prepared_at FROM tx_branch
 			WHERE state <> 'prepared' AND prepared_at < now() - make_interval(secs => ?)
 				AND COALESCE(finished_at, prepared_at) < now() - make_interval(secs => ?) AND (prepared_at, gid, branch) > (?, ?, ?)
 			ORDER BY prepared_at, gid, branch LIMIT ?`,
-			kept.Seconds(), kept.Seconds(), lastAt, last.GID, last.Branch, forgetAtOnce).Scan(&old).Error
+			kept.Seconds(), kept.Seconds(), last.PreparedAt, last.GID, last.Branch, forgetAtOnce).Scan(&old).Error
 		if err != nil || len(old) == 0 {
 			return err
 		}
@@ -83,7 +84,7 @@ func (p *Participant) Forget(ctx context.Context) error {
 		if err = p.remove(ctx, gids); err != nil || len(old) < forgetAtOnce {
 			return err
 		}
-		last, lastAt = old[len(old)-1].row, old[len(old)-1].PreparedAt
+		last = old[len(old)-1]
 	}
 }
 
