@@ -179,6 +179,7 @@ const (
 	crashShutdown        = "57P02"
 	cannotConnectNow     = "57P03"
 	tooManyConnections   = "53300"
+	invalidText          = "22021" // a NUL, or bytes that are not UTF-8
 )
 
 func lostToAnother(err error) bool {
@@ -220,6 +221,8 @@ func withKind(err error) error {
 		return late(err)
 	case idleInTransaction, adminShutdown, crashShutdown, cannotConnectNow, tooManyConnections:
 		return away(err)
+	case invalidText:
+		return fault.New(fault.Invalid, "invalid_text", "a text has characters in it that cannot be kept, such as NUL").Because(err)
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return late(err)

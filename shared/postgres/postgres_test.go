@@ -134,3 +134,11 @@ func TestOpen_theServerEndsATransactionThatIsAbandoned(t *testing.T) {
 		t.Errorf("who comes back to it is told %v", err)
 	}
 }
+
+func TestOpen_textThatCannotBeKeptIsTheCallersFault(t *testing.T) {
+	t.Parallel()
+	var n int
+	if err := testkit.Postgres(t).Raw("SELECT length(?)", "a\x00b").Scan(&n).Error; !fault.Is(err, fault.Invalid) {
+		t.Errorf("got %v, want invalid", err)
+	}
+}
