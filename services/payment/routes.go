@@ -5,28 +5,28 @@ import (
 	"souk/shared/httpapi"
 )
 
-// Routes registers the service's operations on server.
-func (s *Service) Routes(server *httpapi.Server) {
-	httpapi.Handle(server, payment.ListWallets, s.ListWallets)
-	httpapi.Handle(server, payment.GetWallet, s.GetWallet)
-	httpapi.Handle(server, payment.ListWalletEntries, s.ListEntries)
+// Routes registers the service's operations on h.
+func (s *Service) Routes(h *httpapi.Server) {
+	httpapi.Handle(h, payment.ListWallets, s.ListWallets)
+	httpapi.Handle(h, payment.GetWallet, s.GetWallet)
+	httpapi.Handle(h, payment.ListWalletEntries, s.ListEntries)
 
-	httpapi.Handle(server, payment.CreateTopUp, s.TopUp)
-	httpapi.Handle(server, payment.ListTopUps, s.ListTopUps)
-	httpapi.Handle(server, payment.GetTopUp, s.GetTopUp)
-	httpapi.Handle(server, payment.ReceiveWebhook, s.ReceiveWebhook)
+	httpapi.Handle(h, payment.CreateTopUp, s.TopUp)
+	httpapi.Handle(h, payment.ListTopUps, s.ListTopUps)
+	httpapi.Handle(h, payment.GetTopUp, s.GetTopUp)
+	httpapi.Handle(h, payment.ReceiveWebhook, s.ReceiveWebhook)
 
-	httpapi.Handle(server, payment.ListPayments, s.ListPayments)
-	httpapi.Handle(server, payment.GetPayment, s.GetPayment)
-	httpapi.Handle(server, payment.RefundPayment, s.Refund)
-	httpapi.Handle(server, payment.GetRefund, s.GetRefund)
-	httpapi.Handle(server, payment.VoidPayment, s.Void)
+	httpapi.Handle(h, payment.ListPayments, s.ListPayments)
+	httpapi.Handle(h, payment.GetPayment, s.GetPayment)
+	httpapi.Handle(h, payment.RefundPayment, s.Refund)
+	httpapi.Handle(h, payment.GetRefund, s.GetRefund)
+	httpapi.Handle(h, payment.VoidPayment, s.Void)
 
-	httpapi.Handle(server, payment.CreateTransfer, s.Transfer)
-	httpapi.Handle(server, payment.GetTransfer, s.GetTransfer)
+	httpapi.Handle(h, payment.CreateTransfer, s.Transfer)
+	httpapi.Handle(h, payment.GetTransfer, s.GetTransfer)
 
-	httpapi.Handle(server, payment.ListAccounts, s.ListAccounts)
-	httpapi.Handle(server, payment.CheckLedger, s.CheckLedger)
+	httpapi.Handle(h, payment.ListAccounts, s.ListAccounts)
+	httpapi.Handle(h, payment.CheckLedger, s.CheckLedger)
 
-	s.Participant.Routes(server, payment.Service)
+	s.Participant.Routes(h, payment.Service)
 }

@@ -5,24 +5,24 @@ import (
 	"souk/shared/httpapi"
 )
 
-// Routes registers the service's operations on server.
-func (s *Service) Routes(server *httpapi.Server) {
-	httpapi.Handle(server, product.ListProducts, s.ListProducts)
-	httpapi.Handle(server, product.GetProduct, s.GetProduct)
-	httpapi.Handle(server, product.CreateProduct, s.CreateProduct)
-	httpapi.Handle(server, product.UpdateProduct, s.UpdateProduct)
-	httpapi.Handle(server, product.ArchiveProduct, s.ArchiveProduct)
-	httpapi.Handle(server, product.ListChanges, s.ListChanges)
-	httpapi.Handle(server, product.LookupProducts, s.LookupProducts)
+// Routes registers the service's operations on h.
+func (s *Service) Routes(h *httpapi.Server) {
+	httpapi.Handle(h, product.ListProducts, s.ListProducts)
+	httpapi.Handle(h, product.GetProduct, s.GetProduct)
+	httpapi.Handle(h, product.CreateProduct, s.CreateProduct)
+	httpapi.Handle(h, product.UpdateProduct, s.UpdateProduct)
+	httpapi.Handle(h, product.ArchiveProduct, s.ArchiveProduct)
+	httpapi.Handle(h, product.ListChanges, s.ListChanges)
+	httpapi.Handle(h, product.LookupProducts, s.LookupProducts)
 
-	httpapi.Handle(server, product.ListCategories, s.ListCategories)
-	httpapi.Handle(server, product.GetCategory, s.GetCategory)
-	httpapi.Handle(server, product.CreateCategory, s.CreateCategory)
+	httpapi.Handle(h, product.ListCategories, s.ListCategories)
+	httpapi.Handle(h, product.GetCategory, s.GetCategory)
+	httpapi.Handle(h, product.CreateCategory, s.CreateCategory)
 
-	httpapi.Handle(server, product.GetStock, s.GetStock)
-	httpapi.Handle(server, product.AdjustStock, s.AdjustStock)
-	httpapi.Handle(server, product.ListMovements, s.ListMovements)
-	httpapi.Handle(server, product.GetMovement, s.GetMovement)
+	httpapi.Handle(h, product.GetStock, s.GetStock)
+	httpapi.Handle(h, product.AdjustStock, s.AdjustStock)
+	httpapi.Handle(h, product.ListMovements, s.ListMovements)
+	httpapi.Handle(h, product.GetMovement, s.GetMovement)
 
-	s.Participant.Routes(server, product.Service)
+	s.Participant.Routes(h, product.Service)
 }

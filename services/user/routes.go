@@ -5,7 +5,7 @@ import (
 	"souk/shared/httpapi"
 )
 
-// Routes registers every operation of the service on h.
+// Routes registers the service's operations on h.
 func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, user.Register, s.Register)
 	httpapi.Handle(h, user.Login, s.Login)

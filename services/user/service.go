@@ -19,9 +19,9 @@ type Deps struct {
 	DB        *gorm.DB
 	Mesh      *http.Client // to ask the coordinator
 	Passwords Passwords
+	Now       func() time.Time // UTC, in microseconds
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
-	Now       func() time.Time // UTC, in microseconds
 }
 
 // Service is the user service. It is safe for concurrent use, in any number of instances on one database.
@@ -32,8 +32,8 @@ type Service struct {
 	passwords Passwords
 	nobody    string // the hash that the password of an unknown account is compared with
 	keys      keyring
-	log       *slog.Logger
 	now       func() time.Time
+	log       *slog.Logger
 }
 
 // New makes the service, and the shop's first signing key where the database has none.

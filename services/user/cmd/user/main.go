@@ -23,7 +23,7 @@ func serve(ctx context.Context, a *app.App) error {
 		return err
 	}
 	s, err := user.New(ctx, user.Deps{
-		DB: db, Mesh: a.Mesh, Passwords: user.NewArgon2(), Log: a.Log, Metrics: a.Metrics, Now: a.Now,
+		DB: db, Mesh: a.Mesh, Passwords: user.NewArgon2(), Now: a.Now, Log: a.Log, Metrics: a.Metrics,
 	})
 	if err != nil {
 		return err
