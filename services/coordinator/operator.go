@@ -81,11 +81,13 @@ func (o *Operator) Statistics(ctx context.Context, since time.Time) (*coordinato
 		min(decided_at) AS oldest_decided_at FROM decision`
 	var args []any
 	if !since.IsZero() {
-		out.Since = &since
 		q, args = q+" WHERE decided_at >= ?", []any{since}
 	}
 	if err := o.register.db.WithContext(ctx).Raw(q, args...).Scan(out).Error; err != nil {
 		return nil, err
+	}
+	if !since.IsZero() {
+		out.Since = &since // only now: Scan begins with an empty one
 	}
 	open, err := o.register.open(ctx)
 	out.InDoubt, out.OldestInDoubtS, out.Unacknowledged = open.InDoubt, open.OldestSeconds, open.Unacknowledged

@@ -374,7 +374,7 @@ func TestOperator_listsAndCounts(t *testing.T) {
 		Method: "GET", Path: "/v1/transactions/statistics?since=" + time.Now().Add(-30*time.Second).UTC().Format(time.RFC3339),
 		Token: s.Token(t, uuid.New(), identity.Admin),
 	}).Into(t, 200, &lately)
-	if lately.Committed != 3 || lately.InDoubt != 2 {
+	if lately.Committed != 3 || lately.InDoubt != 2 || lately.Since == nil {
 		t.Errorf("lately: %+v", lately)
 	}
 }
