@@ -46,4 +46,14 @@
 //     the tombstone and is refused.
 //   - A participant is told to commit what it does not know, or has aborted, or to abort what it has committed: it
 //     refuses, records a heuristic, and raises an alarm. That is never taken for success.
+//
+// # What is forgotten, and when
+//
+// Decisions go first, branches last. A completed decision is removed after a week; a commit only when each of its
+// participants has said that its branches of that time all know their outcome, on disk (SettledRoute), since one that lost
+// an unforced commit in a crash will ask, and an unknown transaction is answered as an aborted one. A finished branch is
+// removed after 30 days, and only when the coordinator does not know the transaction any more.
+//
+// A transaction begun again in between, under its old gid, is answered by its branches. One that says it is committed
+// already ends the matter: nothing is decided a second time, so no branch that has forgotten can have a second effect.
 package twopc
