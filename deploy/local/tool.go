@@ -138,22 +138,53 @@ func Postgres(ctx context.Context, log io.Writer) error {
 	if _, err := exec.LookPath("apt-get"); err != nil {
 		return fmt.Errorf("%w: install PostgreSQL 14 or later with its server programs and put their folder on PATH", testkit.ErrNoPostgres)
 	}
-	shell := []string{"sh", "-c", installPostgres}
-	if os.Geteuid() != 0 {
-		if err := exec.CommandContext(ctx, "sudo", "-n", "true").Run(); err != nil {
-			return fmt.Errorf("%w: run `sudo apt-get install postgresql`", testkit.ErrNoPostgres)
-		}
-		shell = append([]string{"sudo", "-n"}, shell...)
+	if err := aptInstall(ctx, "postgresql", installPostgres, log); err != nil {
+		return fmt.Errorf("%w: %w", testkit.ErrNoPostgres, err)
 	}
-	fmt.Fprintln(log, "postgres: not on this machine; installing the package postgresql")
-	begin := time.Now()
-	if out, err := exec.CommandContext(ctx, shell[0], shell[1:]...).CombinedOutput(); err != nil {
-		return fmt.Errorf("install postgresql: %w:\n%s", err, strings.TrimSpace(string(out)))
-	}
-	fmt.Fprintf(log, "postgres: installed in %s\n", since(begin))
 	_, err = testkit.PostgresBin(ctx)
 	return err
 }
+
+// Spin sees to it that this machine has the model checker spin and the C compiler that it needs, as [Postgres] does.
+func Spin(ctx context.Context, log io.Writer) error {
+	for _, program := range []string{"spin", "gcc"} {
+		if _, err := exec.LookPath(program); err == nil {
+			continue
+		}
+		if _, err := exec.LookPath("apt-get"); err != nil {
+			return fmt.Errorf("there is no %s: install spin 6.5 and a C compiler called gcc, and put them on PATH", program)
+		}
+		return aptInstall(ctx, "spin gcc libc6-dev", installSpin, log)
+	}
+	return nil
+}
+
+// aptInstall runs script, which installs the packages, as root or with a sudo that asks nothing. Where there is neither,
+// the error says what to run.
+func aptInstall(ctx context.Context, packages, script string, log io.Writer) error {
+	shell := []string{"sh", "-c", script}
+	if os.Geteuid() != 0 {
+		if err := exec.CommandContext(ctx, "sudo", "-n", "true").Run(); err != nil {
+			return fmt.Errorf("run `sudo apt-get install %s`", packages)
+		}
+		shell = append([]string{"sudo", "-n"}, shell...)
+	}
+	name, _, _ := strings.Cut(packages, " ")
+	fmt.Fprintf(log, "%s: not on this machine; installing %s\n", name, packages)
+	begin := time.Now()
+	if out, err := exec.CommandContext(ctx, shell[0], shell[1:]...).CombinedOutput(); err != nil {
+		return fmt.Errorf("install %s: %w:\n%s", packages, err, strings.TrimSpace(string(out)))
+	}
+	fmt.Fprintf(log, "%s: installed in %s\n", name, since(begin))
+	return nil
+}
+
+const installSpin = `
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q
+apt-get install -q -y --no-install-recommends spin gcc libc6-dev
+`
 
 // installPostgres installs the server without the cluster that the package would make and start: a server on 5432 that
 // nobody asked for. The folder createcluster.d is read by the package's own scripts; our file in it goes again, so that

@@ -28,6 +28,7 @@ const usage = `souk runs the whole shop on this machine: PostgreSQL, Consul and 
   souk start NAME      start it again on the same ports
   souk lint            check style and the rules of the house
   souk fmt             format the code
+  souk model           check the model of two-phase commit, and that the check finds what is broken on purpose
   souk tools [NAME]    get PostgreSQL, Consul and the linter
   souk test [-name N] [-durable] [-packages P,P] [-- flags of go test]
                        run the tests on a PostgreSQL and a Consul of their own
@@ -71,6 +72,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return test(ctx, args, out)
 	case "lint":
 		return local.Lint(ctx, local.Config{Log: out})
+	case "model":
+		return local.Model(ctx, local.Config{Log: out})
 	case "fmt":
 		return local.Format(ctx, local.Config{Log: out})
 	}
@@ -137,8 +140,9 @@ func tools(ctx context.Context, names []string, out io.Writer) error {
 		return err
 	}
 	for _, name := range names {
-		if name == "postgres" {
-			if err := local.Postgres(ctx, out); err != nil {
+		install := map[string]func(context.Context, io.Writer) error{"postgres": local.Postgres, "spin": local.Spin}[name]
+		if install != nil {
+			if err := install(ctx, out); err != nil {
 				return err
 			}
 			continue
