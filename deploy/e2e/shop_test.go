@@ -45,7 +45,7 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what is left lies in the folder for temporary files
 	shop, err = local.Up(ctx, local.Config{
 		RunDir: dir, BuildTags: []string{"crashpoints"}, Log: os.Stderr,
 		Env: func(string) []string {

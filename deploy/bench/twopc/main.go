@@ -27,11 +27,11 @@ func main() {
 }
 
 func exitStatus() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	defer stop()
 	each := flag.Duration("each", 5*time.Second, "how long each measurement lasts")
 	flag.Parse()
-	err := bench(ctx, *each)
+	err := bench(ctx, *each, os.Stdout)
 	if err != nil && !errors.Is(err, errBars) {
 		fmt.Fprintln(os.Stderr, "twopc:", err)
 	}
