@@ -223,6 +223,8 @@ func (s *Service) perform(ctx context.Context, f *flight, a action, events chan<
 		f.reply()
 		s.complete(ctx, f.gid, a.heuristic, f.timeline)
 	case leave:
+		f.reply()
+		s.leave(ctx, f, a)
 	}
 }
 
@@ -249,6 +251,8 @@ func (s *Service) note(f *flight, e event) {
 		name, detail = "refused", e.reason.Code
 	case voteLost:
 		name, detail = "unanswered", e.reason.Code
+	case finishLost:
+		name = "unheard"
 	case finished:
 		name = string(e.done)
 		if e.done == twopc.Refused {
@@ -359,6 +363,19 @@ func (s *Service) tell(ctx context.Context, f *flight, branch int, state coordin
 		return event{kind: finishLost, branch: branch}
 	}
 	return event{kind: finished, branch: branch, done: done[0].State}
+}
+
+// leave writes down what has been done of a decision that recovery will carry on with. It will tell everybody again.
+func (s *Service) leave(ctx context.Context, f *flight, a action) {
+	if a.state == "" {
+		return // nothing was decided here
+	}
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	if err := s.register.append(ctx, f.gid, f.timeline); err != nil {
+		s.seen.registerErrors.Inc()
+		s.deps.Log.WarnContext(ctx, "write down a transaction's timeline", "gid", f.gid, "error", err)
+	}
 }
 
 func (s *Service) complete(ctx context.Context, gid uuid.UUID, heuristic bool, timeline []coordinator.Event) {

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"souk/shared/contract"
@@ -36,9 +37,14 @@ func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[co
 	} else if err != nil {
 		return nil, err
 	}
-	return &contract.Body[coordinator.Timeline]{Body: coordinator.Timeline{
-		Transaction: d.transaction(), Events: append([]coordinator.Event{}, d.Timeline...),
-	}}, nil
+	return &contract.Body[coordinator.Timeline]{Body: *d.line()}, nil
+}
+
+// line is the transaction with its timeline in the order of time. It is written in pieces, by several instances.
+func (d decision) line() *coordinator.Timeline {
+	events := append([]coordinator.Event{}, d.Timeline...)
+	slices.SortStableFunc(events, func(a, b coordinator.Event) int { return a.At.Compare(b.At) })
+	return &coordinator.Timeline{Transaction: d.transaction(), Events: events}
 }
 
 func (s *Service) isFlying(gid uuid.UUID) bool {

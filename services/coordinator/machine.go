@@ -254,7 +254,7 @@ func (m *machine) end() []action {
 	}
 	m.phase = over
 	if unheardOf {
-		return []action{{kind: leave}}
+		return []action{{kind: leave, state: m.outcome}}
 	}
 	return []action{{kind: complete, heuristic: heuristic}}
 }

@@ -69,7 +69,7 @@ func (o *Operator) Show(ctx context.Context, gid uuid.UUID) (*coordinator.Timeli
 	if err != nil {
 		return nil, err
 	}
-	return &coordinator.Timeline{Transaction: d.transaction(), Events: append([]coordinator.Event{}, d.Timeline...)}, nil
+	return d.line(), nil
 }
 
 // Statistics counts the register, or what of it was decided since then; the zero time is all of it.

@@ -230,6 +230,9 @@ func TestRetry_doesNotWaitForItsTurn(t *testing.T) {
 		}
 	}
 	stuck := s.get(t, gid)
+	if !strings.Contains(events(stuck), "unheard") || !strings.Contains(events(stuck), "committed") {
+		t.Errorf("the timeline is %s", events(stuck))
+	}
 	if stuck.WaitingFor != "west" || stuck.Attempts != 3 || strings.Count(events(stuck), "taken_over") != 1 {
 		t.Errorf("while west is away: %+v", stuck)
 	}

@@ -173,6 +173,17 @@ func (r register) fence(ctx context.Context, questions []coordinator.Question, b
 	return known, fenced, err
 }
 
+// append adds to a decision's timeline. It is not forced: nothing depends on it.
+func (r register) append(ctx context.Context, gid uuid.UUID, events []coordinator.Event) error {
+	timeline, err := json.Marshal(append([]coordinator.Event{}, events...))
+	if err != nil {
+		return err
+	}
+	return postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
+		return tx.Exec("UPDATE decision SET timeline = timeline || CAST(? AS jsonb) WHERE gid = ?", string(timeline), gid).Error
+	})
+}
+
 // complete marks transactions as carried out everywhere. It is not forced: recovery would find them and ask again.
 func (r register) complete(ctx context.Context, gid uuid.UUID, heuristic bool, events []coordinator.Event) error {
 	timeline, err := json.Marshal(events)

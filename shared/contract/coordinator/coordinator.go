@@ -99,7 +99,7 @@ type Transaction struct {
 type Event struct {
 	At       time.Time `json:"at"`
 	Instance string    `json:"instance" doc:"The coordinator that saw it"`
-	Event    string    `json:"event" doc:"begun, prepared, refused, unanswered, decided, taken_over, committed, aborted, heuristic, completed, redriven, acknowledged"`
+	Event    string    `json:"event" doc:"begun, prepared, refused, unanswered, decided, taken_over, committed, unheard, aborted, heuristic, completed, redriven, acknowledged"`
 	Service  string    `json:"service,omitempty"`
 	Detail   string    `json:"detail,omitempty"`
 }

@@ -110,7 +110,7 @@ func (c console) timeline(t *wire.Timeline) error {
 	return c.table(func(row func(...any)) {
 		row("AT", "AFTER", "INSTANCE", "EVENT", "SERVICE", "DETAIL")
 		for _, e := range t.Events {
-			row(e.At.Format("2006-01-02 15:04:05.000000"), e.At.Sub(t.Events[0].At), e.Instance, e.Event, e.Service, e.Detail)
+			row(e.At.Format("2006-01-02 15:04:05.000000"), e.At.Sub(t.Events[0].At).Round(time.Microsecond), e.Instance, e.Event, e.Service, e.Detail)
 		}
 	})
 }
