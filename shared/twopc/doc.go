@@ -56,4 +56,6 @@
 //
 // A transaction begun again in between, under its old gid, is answered by its branches. One that says it is committed
 // already ends the matter: nothing is decided a second time, so no branch that has forgotten can have a second effect.
+// If such a branch cannot be asked, the caller hears that it was aborted, and the branches that know better raise an alarm:
+// what is promised beyond the week is that nothing happens twice, not that the answer is the same.
 package twopc
