@@ -51,7 +51,7 @@ func Model(ctx context.Context, cfg Config) (err error) {
 	m := model{source: filepath.Join(cfg.Root, "deploy", "model", "twopc.pml"), dir: dir, log: cfg.Log}
 
 	good, err = m.check(ctx, "LIVENESS", "-a", "-N", "ends", "-m10000")
-	if err == nil && !good.whole {
+	if err == nil && good.errors == 0 && !good.whole {
 		err = errors.New("the search was cut short")
 	}
 	if err != nil {

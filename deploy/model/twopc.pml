@@ -41,6 +41,11 @@
  *   -DNO_REGISTER  a coordinator that has every yes commits without the first-writer-wins insert
  *   -DNO_FENCE     an unknown gid past its deadline is answered "aborted", and nothing is written
  *
+ * What else it has shown when it was changed by hand. A commit, a no, or an abort for a lost vote that is not forced:
+ * each breaks NEVER_ALONE. A commit before every yes: breaks DECIDED_ONCE. A branch that never asks: breaks AT_THE_END.
+ * No tombstone: breaks nothing. A prepare that comes after its abort would hold something until the branch asks, so
+ * the tombstone is there to save that time, and whatever is to notice its absence must look for such a branch.
+ *
  * Not covered: transactions of one branch (its participant decides, nobody else is in doubt); a gid used for two
  * different transactions; more than one transaction at a time, and so batches, leases and group commit; that an action
  * gives back what it held; retention; an operator's forced resolution; a disk that loses what was forced. That an insert
