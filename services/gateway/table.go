@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 )
 
@@ -35,6 +37,15 @@ var table = []route{
 	{path: "/api/v1/webhooks", service: "payment", open: toAll},
 	{path: "/api/v1/ledger", service: "payment"},
 	{path: "/api/v1/transactions", service: "coordinator"},
+}
+
+// Services is every service that the gateway calls.
+func Services() []string {
+	seen := map[string]bool{}
+	for _, r := range table {
+		seen[r.service] = true
+	}
+	return slices.Sorted(maps.Keys(seen))
 }
 
 // loginPath is where passwords are tried: it has a limit of its own.

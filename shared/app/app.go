@@ -255,6 +255,12 @@ func (a *App) retry(ctx context.Context, what string, try func() error) error {
 	}
 }
 
+// Calls says which services this one calls, so that where they are is known before the first call: Consul may be away by
+// then. The user service, which has the keys of every token, is always among them.
+func (a *App) Calls(services ...string) error {
+	return a.registry.Watch(append(services, "user")...)
+}
+
 // Go runs loop beside the server until the service stops; the loop returns when its context ends. A loop that fails
 // stops the service.
 func (a *App) Go(what string, loop func(context.Context) error) {

@@ -61,6 +61,17 @@ func (r *Registry) Instances(ctx context.Context, service string) ([]Instance, e
 	return nil, fmt.Errorf("look up %s: no answer from Consul yet: %w", service, *w.failure.Load())
 }
 
+// Watch starts watching services that will be called, without waiting for an answer: if Consul goes away before the first
+// call, the callees are known all the same. Returns ErrClosed, or an error for more services than a process may watch.
+func (r *Registry) Watch(services ...string) error {
+	for _, service := range services {
+		if _, err := r.watch(service); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (r *Registry) watch(service string) (*watch, error) {
 	r.mu.RLock()
 	w := r.watches[service]

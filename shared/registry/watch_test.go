@@ -241,6 +241,21 @@ func TestWatch_keepsTheLastGoodSetForEver(t *testing.T) {
 	}
 }
 
+// Who will be called is known, though Consul has gone before the first call.
+func TestWatch_beforeTheFirstCall(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, a := withAgent(t, "a")
+		if err := r.Watch("product"); err != nil {
+			t.Fatal(err)
+		}
+		pass(time.Second)
+		a.set(func(a *agent) { a.down = true })
+		pass(time.Minute)
+		want(t, r, "without Consul", "a")
+	})
+}
+
 // Consul lost its data and counts from the start. Waiting for the old index would sleep through the change.
 func TestWatch_indexThatGoesBackwards(t *testing.T) {
 	t.Parallel()

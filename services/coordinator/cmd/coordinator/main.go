@@ -29,5 +29,8 @@ func serve(ctx context.Context, a *app.App) error {
 	a.Go("recovery", s.Run)
 	a.Go("retention", s.Forgetter(cfg.Retention))
 	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
+	if err := a.Calls("product", "payment", "order"); err != nil {
+		return err
+	}
 	return a.Serve(ctx)
 }

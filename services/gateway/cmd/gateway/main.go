@@ -19,5 +19,8 @@ func serve(ctx context.Context, a *app.App) error {
 		Mesh: a.Mesh.Transport, Verifier: a.HTTP.Verifier(), Log: a.Log, Now: a.Now, Version: a.Config.Version,
 	})
 	g.Mount(a.HTTP)
+	if err := a.Calls(gateway.Services()...); err != nil {
+		return err
+	}
 	return a.Serve(ctx)
 }

@@ -21,5 +21,8 @@ func serve(ctx context.Context, a *app.App) error {
 	s.Routes(a.HTTP)
 	a.Go("inquiry", s.Participant.Run)
 	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
+	if err := a.Calls("product", "coordinator"); err != nil {
+		return err
+	}
 	return a.Serve(ctx)
 }

@@ -39,5 +39,8 @@ func serve(ctx context.Context, a *app.App) error {
 	a.Go("reconciliation", s.RunReconciliation)
 	a.Go("sandbox provider", sandbox.Run)
 	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
+	if err := a.Calls("order", "payment", "coordinator"); err != nil {
+		return err
+	}
 	return a.Serve(ctx)
 }

@@ -33,6 +33,9 @@ func serve(ctx context.Context, a *app.App) error {
 	a.Go("inquiry", s.Participant.Run)
 	a.Go("sweep sessions", s.Sweep)
 	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
+	if err := a.Calls("coordinator"); err != nil {
+		return err
+	}
 	return a.Serve(ctx)
 }
 
