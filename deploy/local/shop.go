@@ -200,11 +200,10 @@ func (s *Shop) prepare(ctx context.Context) error {
 		return err
 	}
 	st := &state{Boot: boot, BinDir: s.cfg.binDir(), Passwords: map[string]string{}}
-	ports := portPicker{usual: s.cfg.UsualPorts, taken: map[int]bool{}}
-	if st.Postgres.Port, err = ports.pick(ctx, 5433); err != nil {
+	if st.Postgres.Port, err = s.port(ctx, 5433); err != nil {
 		return err
 	}
-	if st.Consul.Port, err = ports.pick(ctx, 8500); err != nil {
+	if st.Consul.Port, err = s.port(ctx, 8500); err != nil {
 		return err
 	}
 	st.Postgres.Dir, st.Consul.Dir = s.postgresDir(), s.consulDir()
@@ -215,10 +214,10 @@ func (s *Shop) prepare(ctx context.Context) error {
 			if in.Name == "gateway-1" {
 				wanted = 8080
 			}
-			if in.Port, err = ports.pick(ctx, wanted); err != nil {
+			if in.Port, err = s.port(ctx, wanted); err != nil {
 				return err
 			}
-			if in.AdminPort, err = ports.pick(ctx, 0); err != nil {
+			if in.AdminPort, err = s.port(ctx, 0); err != nil {
 				return err
 			}
 			st.Instances = append(st.Instances, in)
@@ -231,27 +230,12 @@ func (s *Shop) prepare(ctx context.Context) error {
 	return st.save(s.cfg.RunDir)
 }
 
-// portPicker hands out ports that are free and that it has not handed out before.
-type portPicker struct {
-	usual bool
-	taken map[int]bool
-}
-
-func (p *portPicker) pick(ctx context.Context, wanted int) (int, error) {
-	if p.usual && wanted != 0 && testkit.PortFree(ctx, wanted) {
-		p.taken[wanted] = true
+// port is the wanted one where usual ports are preferred and it is free, else any that is.
+func (s *Shop) port(ctx context.Context, wanted int) (int, error) {
+	if s.cfg.UsualPorts && wanted != 0 && testkit.PortFree(ctx, wanted) {
 		return wanted, nil
 	}
-	for {
-		port, err := testkit.FreePort(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if !p.taken[port] {
-			p.taken[port] = true
-			return port, nil
-		}
-	}
+	return testkit.FreePort(ctx)
 }
 
 // startServers starts PostgreSQL, with its databases, and Consul.
