@@ -18,19 +18,31 @@ const (
 )
 
 // latency is a peak-EWMA: a higher sample replaces the mean at once, lower ones bring it down with time. So a slow instance
-// is left quickly and returned to carefully. The zero value has no score.
+// is left quickly and returned to carefully. A penalty is no latency: it stands until a try begun after it succeeds, or an
+// instance that came back after a second would be shunned for the minute in which its penalty decays. The zero value has
+// no score.
 type latency struct {
-	mu   sync.Mutex
-	mean float64 // nanoseconds
-	at   time.Time
+	mu        sync.Mutex
+	mean      float64 // nanoseconds
+	at        time.Time
+	penalised bool
+}
+
+// penalise notes a failure as if it had taken that long.
+func (l *latency) penalise(now time.Time, d time.Duration) {
+	l.observe(now, d)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.penalised = true
 }
 
 func (l *latency) observe(now time.Time, sample time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := max(float64(sample), 1)
-	if s >= l.mean {
-		l.mean = s
+	served := l.penalised && !now.Add(-sample).Before(l.at)
+	if s >= l.mean || served {
+		l.mean, l.penalised = s, l.penalised && !served
 	} else {
 		w := math.Exp(-max(0, float64(now.Sub(l.at))) / float64(decay))
 		l.mean = l.mean*w + s*(1-w)

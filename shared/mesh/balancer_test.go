@@ -54,6 +54,37 @@ func TestBalancer_fastFailureIsNotSpeed(t *testing.T) {
 	})
 }
 
+// An instance that was away gets its share again with its first good answer, whether it was ejected or only failed once:
+// its penalty is not a latency that has to wear off.
+func TestBalancer_returnsToWhatIsBack(t *testing.T) {
+	t.Parallel()
+	for _, away := range []time.Duration{time.Second, 8 * time.Second} {
+		t.Run(away.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var back, served atomic.Int64
+				fast := after(8*time.Millisecond, 200)
+				f := fakes{"good": fast, "back": func(r *http.Request) answer {
+					if back.Load() == 0 {
+						return reset(r)
+					}
+					served.Add(1)
+					return fast(r)
+				}}
+				m, _ := newFakeMesh(Config{}, f, "good", "back")
+				load(m, "GET", 300, away)
+				back.Store(1)
+				load(m, "GET", 300, 12*time.Second) // an ejection, its doubling, and a look after five seconds
+				served.Store(0)
+				load(m, "GET", 300, time.Second)
+				if n := served.Load(); n < 100 {
+					t.Errorf("%d of 300 came to the instance that is back", n)
+				}
+			})
+		})
+	}
+}
+
 // A newcomer is neither flooded nor shunned, and what is known of the others survives its coming.
 func TestBalancer_setChanges(t *testing.T) {
 	t.Parallel()

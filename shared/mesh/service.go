@@ -178,9 +178,9 @@ func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	v := rulings[t.outcome].instance
 	switch {
 	case t.retryAfter > 0: // it said itself how long it wants to be left alone
-		e.latency.observe(now, min(t.retryAfter, 30*time.Second))
+		e.latency.penalise(now, min(t.retryAfter, 30*time.Second))
 	case v == failure: // failing fast must not look like being fast
-		e.latency.observe(now, max(time.Second, limit))
+		e.latency.penalise(now, max(time.Second, limit))
 	case v == success:
 		e.latency.observe(now, t.took)
 	}
