@@ -16,9 +16,11 @@ import (
 	"souk/shared/contract/coordinator"
 	"souk/shared/crash"
 	"souk/shared/fault"
+	"souk/shared/telemetry"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
 	"gorm.io/gorm"
 )
 
@@ -145,17 +147,27 @@ func (s *Service) fly(ctx context.Context, f *flight) {
 	defer inline.Stop()
 	m := newMachine(len(f.branches))
 	phase, since := m.phase, s.deps.Now()
+	ctx, whole := telemetry.Start(ctx, "2pc", attribute.String("twopc.gid", f.gid.String()), attribute.Int("twopc.branches", len(f.branches)))
+	defer whole.End()
+	inPhase, span := telemetry.Start(ctx, "2pc "+phase.String())
+	defer func() { span.End() }()
 
 	for e := (event{kind: begun}); ; e = s.next(f, events, deadline.C, inline.C) {
 		s.note(f, e)
-		for _, a := range m.step(e) {
-			s.perform(ctx, f, a, events)
+		actions := m.step(e)
+		if m.phase != phase && m.phase != over { // what a phase asks of others is inside its span
+			span.End()
+			inPhase, span = telemetry.Start(ctx, "2pc "+m.phase.String())
+		}
+		for _, a := range actions {
+			s.perform(inPhase, f, a, events)
 			if a.kind == answer {
+				whole.SetAttributes(attribute.String("twopc.outcome", string(a.state)))
 				inline.Reset(inlineTime)
 			}
 		}
 		if m.phase != phase {
-			s.seen.seconds.WithLabelValues(phase.String()).Observe(s.deps.Now().Sub(since).Seconds())
+			telemetry.Observe(ctx, s.seen.seconds.WithLabelValues(phase.String()), s.deps.Now().Sub(since).Seconds())
 			phase, since = m.phase, s.deps.Now()
 		}
 		if m.phase == over {

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -32,7 +33,6 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"gorm.io/gorm"
 )
 
@@ -183,7 +183,7 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	}
 	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{
 		Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now,
-		Wrap: func(rt http.RoundTripper) http.RoundTripper { return otelhttp.NewTransport(rt) },
+		Wrap: telemetry.Transport,
 	})
 	a.Mesh = a.mesh.Client()
 	// The loops outlive the signal: a request that is being finished may need them.
@@ -219,7 +219,7 @@ func (a *App) Database(ctx context.Context, sets ...postgres.MigrationSet) (*gor
 	if a.Config.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set")
 	}
-	db, err := postgres.Open(postgres.Config{URL: string(a.Config.DatabaseURL), MaxConns: a.Config.DatabaseConns})
+	db, err := postgres.Open(postgres.Config{URL: string(a.Config.DatabaseURL), MaxConns: a.Config.DatabaseConns, Metrics: a.Metrics})
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +302,7 @@ func (a *App) Serve(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{
-		Handler:           a.traced(a.draining(a.HTTP.Handler())),
+		Handler:           telemetry.Handler(a.draining(a.HTTP.Handler())),
 		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
 	}
 	go func() {
@@ -314,7 +314,9 @@ func (a *App) Serve(ctx context.Context) error {
 	// The registration has a loop of its own, because on the way out it stops first: or it would register us again.
 	reg := registry.Registration{
 		Service: a.Name, Host: a.Config.AdvertiseHost, Port: port, AdminPort: adminPort,
-		Meta: map[string]string{"version": a.Config.Version, "instance": a.Config.Instance},
+		Meta: map[string]string{
+			"version": a.Config.Version, "instance": a.Config.Instance, "metrics_port": strconv.Itoa(adminPort),
+		},
 	}
 	regCtx, unregister := context.WithCancel(a.loopCtx)
 	registered := make(chan struct{})

@@ -78,7 +78,8 @@ func (s *Server) observe(c *gin.Context) {
 func (s *Server) record(c *gin.Context, id, route string, took time.Duration, noted []slog.Attr) {
 	ctx, status := c.Request.Context(), c.Writer.Status()
 	s.seen.requests.WithLabelValues(route, methodLabel(c.Request.Method), strconv.Itoa(status)).Inc()
-	s.seen.seconds.WithLabelValues(route, methodLabel(c.Request.Method)).Observe(took.Seconds())
+	telemetry.Observe(ctx, s.seen.seconds.WithLabelValues(route, methodLabel(c.Request.Method)), took.Seconds())
+	telemetry.Answered(ctx, methodLabel(c.Request.Method), route, status, id)
 
 	level := slog.LevelInfo
 	if status >= http.StatusInternalServerError {

@@ -74,7 +74,7 @@ type Deps struct {
 	Log      *slog.Logger          // nil discards
 	Metrics  prometheus.Registerer // nil keeps the metrics unregistered
 	Now      func() time.Time      // nil means time.Now
-	// Wrap goes around the connection pool of each instance, so it sees every try; otelhttp.NewTransport fits. nil adds
+	// Wrap goes around the connection pool of each instance, so it sees every try; telemetry.Transport fits. nil adds
 	// nothing.
 	Wrap func(http.RoundTripper) http.RoundTripper
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -31,6 +33,8 @@ import (
 type Config struct {
 	URL      string // postgres://user:password@host:port/database
 	MaxConns int    // zero is 10: a two-core server gains nothing from more, and several services share one
+	// Metrics receives those of the pool and of the statements; nil has none.
+	Metrics prometheus.Registerer
 }
 
 const (
@@ -52,7 +56,11 @@ func Open(cfg Config) (*gorm.DB, error) {
 	conf.RuntimeParams["timezone"] = "UTC"
 	conf.RuntimeParams["lock_timeout"] = lockTimeout
 	conf.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
+	conf.Tracer = newObserver(cfg.Metrics)
 	pool := stdlib.OpenDB(*conf, stdlib.OptionAfterConnect(inUTC))
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(collectors.NewDBStatsCollector(pool, conf.Database))
+	}
 	n := cfg.MaxConns
 	if n == 0 {
 		n = defaultMaxConns

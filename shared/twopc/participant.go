@@ -19,9 +19,11 @@ import (
 	"souk/shared/httpapi"
 	"souk/shared/loop"
 	"souk/shared/postgres"
+	"souk/shared/telemetry"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
 	"gorm.io/gorm"
 )
 
@@ -29,6 +31,27 @@ import (
 type Tx struct {
 	*gorm.DB
 	GID uuid.UUID
+
+	after *[]func()
+}
+
+// AfterCommit has do called once the local transaction has committed, for what a rollback could not undo, such as a count.
+// A crash in between loses it.
+func (t Tx) AfterCommit(do func()) { *t.after = append(*t.after, do) }
+
+// inTx runs do in one of postgres's kinds of transaction, and then what its actions left for after the commit.
+func inTx(ctx context.Context, run func(context.Context, *gorm.DB, func(*gorm.DB) error) error, db *gorm.DB, do func(Tx) error) error {
+	var after []func()
+	err := run(ctx, db, func(tx *gorm.DB) error {
+		after = nil // of a try that was rolled back
+		return do(Tx{DB: tx, after: &after})
+	})
+	if err == nil {
+		for _, f := range after {
+			f()
+		}
+	}
+	return err
 }
 
 // Action is what a service can do as its branch of a transaction, in three steps, each in one local transaction that
@@ -121,9 +144,10 @@ func (p *Participant) finish(ctx context.Context, in *FinishInput) (*FinishOutpu
 
 // Prepare votes. A repetition gets the same vote. The error of a no is Conflict with the reason's code; any other error
 // is no vote.
-func (p *Participant) Prepare(ctx context.Context, m Prepare) (BranchState, error) {
-	var state BranchState
-	err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
+func (p *Participant) Prepare(ctx context.Context, m Prepare) (state BranchState, err error) {
+	ctx, span := telemetry.Start(ctx, "2pc prepare "+m.Action, attribute.String("twopc.gid", m.GID.String()))
+	defer func() { telemetry.End(span, err) }()
+	err = inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) (err error) {
 		state, err = p.vote(tx, m)
 		return err
 	})
@@ -176,20 +200,21 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason.Error() }
 
-func (p *Participant) vote(tx *gorm.DB, m Prepare) (BranchState, error) {
+func (p *Participant) vote(tx Tx, m Prepare) (BranchState, error) {
 	state, at := Prepared, (*time.Time)(nil)
 	now := p.deps.Now()
 	if m.OnePhase {
 		state, at = Committed, &now
 	}
-	first, err := insert(tx, row{
+	tx.GID = m.GID
+	first, err := insert(tx.DB, row{
 		GID: m.GID, Branch: m.Branch, State: state, Action: m.Action, Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline, FinishedAt: at,
 	})
 	if err != nil {
 		return "", err
 	}
 	if !first {
-		return repeated(tx, m)
+		return repeated(tx.DB, m)
 	}
 	action, ok := p.actions[m.Action]
 	if !ok {
@@ -198,10 +223,9 @@ func (p *Participant) vote(tx *gorm.DB, m Prepare) (BranchState, error) {
 	if now.After(m.Deadline) {
 		return "", &refusal{reason: no(fault.New(fault.Deadline, "deadline", "the transaction's deadline is over"))}
 	}
-	t := Tx{DB: tx, GID: m.GID}
-	err = action.prepare(t, m.Payload)
+	err = action.prepare(tx, m.Payload)
 	if err == nil && m.OnePhase {
-		err = action.commit(t, m.Payload)
+		err = action.commit(tx, m.Payload)
 	}
 	var f *fault.Error
 	if !postgres.Busy(err) && errors.As(err, &f) { // a row that was not to be had says nothing about the action
@@ -239,11 +263,12 @@ func repeated(tx *gorm.DB, m Prepare) (BranchState, error) {
 
 // Finish carries out a decision. A repetition changes nothing and gets the same answer. A decision that contradicts what
 // is known is Refused, recorded and alarmed.
-func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, error) {
+func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState, err error) {
 	crash.At(crash.BeforeFinish)
-	var state BranchState
+	ctx, span := telemetry.Start(ctx, "2pc finish "+string(d.State), attribute.String("twopc.gid", d.GID.String()))
+	defer func() { telemetry.End(span, err) }()
 	// Not forced: a branch that forgets this in a crash is prepared again, and asks.
-	err := postgres.InLazyTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
+	err = inTx(ctx, postgres.InLazyTx, p.deps.DB, func(tx Tx) (err error) {
 		state, err = p.carryOut(tx, d)
 		return err
 	})
@@ -257,8 +282,8 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, erro
 	return state, nil
 }
 
-func (p *Participant) carryOut(tx *gorm.DB, d Decision) (BranchState, error) {
-	want := BranchState(d.State)
+func (p *Participant) carryOut(t Tx, d Decision) (BranchState, error) {
+	want, tx := BranchState(d.State), t.DB
 	known, err := find(tx, d.GID, d.Branch, true)
 	if errors.Is(err, gorm.ErrRecordNotFound) && want == Aborted {
 		first, err := insert(tx, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
@@ -278,7 +303,7 @@ func (p *Participant) carryOut(tx *gorm.DB, d Decision) (BranchState, error) {
 	case want:
 		return want, nil
 	case Prepared:
-		return want, p.move(tx, known, want)
+		return want, p.move(t, known, want)
 	default:
 		return contradiction(tx, d, string(known.State))
 	}
@@ -286,7 +311,7 @@ func (p *Participant) carryOut(tx *gorm.DB, d Decision) (BranchState, error) {
 
 func now(p *Participant) *time.Time { t := p.deps.Now(); return &t }
 
-func (p *Participant) move(tx *gorm.DB, b row, to BranchState) error {
+func (p *Participant) move(tx Tx, b row, to BranchState) error {
 	action, ok := p.actions[b.Action]
 	if !ok {
 		return fmt.Errorf("finish branch %s/%d: this version has no action %q", b.GID, b.Branch, b.Action)
@@ -295,7 +320,8 @@ func (p *Participant) move(tx *gorm.DB, b row, to BranchState) error {
 	if to == Aborted {
 		step = action.abort
 	}
-	if err := step(Tx{DB: tx, GID: b.GID}, b.Payload); err != nil {
+	tx.GID = b.GID
+	if err := step(tx, b.Payload); err != nil {
 		return fmt.Errorf("finish branch %s/%d: %w", b.GID, b.Branch, err)
 	}
 	return tx.Exec("UPDATE tx_branch SET state = ?, finished_at = ? WHERE gid = ? AND branch = ?", to, p.deps.Now(), b.GID, b.Branch).Error
