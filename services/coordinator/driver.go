@@ -323,12 +323,15 @@ func lostReason(service string, err error) *fault.Problem {
 func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
 	ctx, cancel := context.WithTimeout(ctx, registerTime)
 	defer cancel()
-	if d.Outcome == coordinator.Committed {
-		crash.At(crash.BeforeDecision)
+	before, after := crash.BeforeDecision, crash.AfterDecision
+	if d.Outcome == coordinator.Aborted {
+		before, after = crash.BeforeAbort, crash.AfterAbort
 	}
+	crash.At(before)
 	truth, won, err := s.register.decide(ctx, d, lazily)
 	if errors.Is(err, errTooLate) {
 		d.Outcome, d.Reason = coordinator.Aborted, fault.New(fault.Deadline, "deadline", "the transaction was not settled in time").Problem()
+		after = crash.AfterAbort
 		truth, won, err = s.register.decide(ctx, d, false)
 	}
 	if err != nil {
@@ -336,9 +339,7 @@ func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
 		s.deps.Log.ErrorContext(ctx, "the outcome of a transaction is not known", "gid", d.GID, "error", err)
 		return event{kind: registerLost}
 	}
-	if d.Outcome == coordinator.Committed {
-		crash.At(crash.AfterDecision)
-	}
+	crash.At(after)
 	if won {
 		s.seen.decided(truth)
 	}
@@ -397,8 +398,10 @@ func (s *Service) complete(ctx context.Context, gid uuid.UUID, heuristic bool, t
 		s.seen.heuristics.Inc()
 		s.deps.Log.ErrorContext(ctx, "a participant contradicts the decision", "gid", gid)
 	}
+	crash.At(crash.BeforeComplete)
 	if err := s.register.complete(ctx, gid, heuristic, append(timeline, s.event("completed", "", ""))); err != nil {
 		s.seen.registerErrors.Inc()
 		s.deps.Log.WarnContext(ctx, "mark a transaction as completed", "gid", gid, "error", err) // recovery will ask again
 	}
+	crash.At(crash.AfterComplete)
 }

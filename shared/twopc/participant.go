@@ -145,6 +145,7 @@ func (p *Participant) finish(ctx context.Context, in *FinishInput) (*FinishOutpu
 // Prepare votes. A repetition gets the same vote. The error of a no is Conflict with the reason's code; any other error
 // is no vote.
 func (p *Participant) Prepare(ctx context.Context, m Prepare) (state BranchState, err error) {
+	crash.At(crash.BeforeVote)
 	ctx, span := telemetry.Start(ctx, "2pc prepare "+m.Action, attribute.String("twopc.gid", m.GID.String()))
 	defer func() { telemetry.End(span, err) }()
 	err = inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) (err error) {
@@ -154,12 +155,14 @@ func (p *Participant) Prepare(ctx context.Context, m Prepare) (state BranchState
 	var no *refusal
 	if errors.As(err, &no) && !no.recorded {
 		// The no is forced to disk before it is sent: from it follows that the transaction can never commit.
+		crash.At(crash.BeforeNo)
 		var recorded bool
 		err = postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
 			recorded, state, err = refuse(tx, m, no.reason)
 			return err
 		})
 		if recorded && err == nil {
+			crash.At(crash.AfterNo)
 			return Aborted, no.reason
 		}
 	}
@@ -275,6 +278,7 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState
 	if err != nil {
 		return "", err
 	}
+	crash.At(crash.AfterFinish)
 	if state == Refused {
 		p.heuristics.Inc()
 		p.deps.Log.ErrorContext(ctx, "a decision contradicts what this service knows", "gid", d.GID, "branch", d.Branch, "asked", d.State)
