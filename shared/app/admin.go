@@ -26,13 +26,14 @@ type admin struct {
 	ready   atomic.Bool
 	drained atomic.Bool // has left Consul and serves on for those who have not noticed
 	checks  []func(context.Context) error
+	mux     *http.ServeMux
 	server  *http.Server
 	addr    net.Addr
 }
 
 func newAdmin(metrics prometheus.Gatherer) *admin {
-	a := new(admin)
 	mux := http.NewServeMux()
+	a := &admin{mux: mux}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{

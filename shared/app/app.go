@@ -69,6 +69,7 @@ type App struct {
 	Out     io.Writer // where a command writes what it was asked for; the log goes elsewhere
 
 	getenv    map[string]string
+	started   time.Time
 	registry  *registry.Registry
 	mesh      *mesh.Mesh
 	db        *gorm.DB
@@ -186,6 +187,8 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 		Wrap: telemetry.Transport,
 	})
 	a.Mesh = a.mesh.Client()
+	a.started = a.Now()
+	a.admin.show(a.view)
 	// The loops outlive the signal: a request that is being finished may need them.
 	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
 	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier()})
