@@ -23,6 +23,7 @@ import (
 	"syscall"
 	"time"
 
+	"souk/shared/crash"
 	"souk/shared/httpapi"
 	"souk/shared/identity"
 	"souk/shared/mesh"
@@ -184,12 +185,11 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	}
 	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{
 		Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now,
-		Wrap: telemetry.Transport,
+		Wrap: func(rt http.RoundTripper) http.RoundTripper { return crash.Transport(telemetry.Transport(rt)) },
 	})
 	a.Mesh = a.mesh.Client()
 	a.started = a.Now()
 	a.admin.show(a.view)
-	a.admin.mux.HandleFunc("GET /targets", a.targets)
 	// The loops outlive the signal: a request that is being finished may need them.
 	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
 	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier()})
@@ -306,7 +306,7 @@ func (a *App) Serve(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{
-		Handler:           telemetry.Handler(a.draining(a.HTTP.Handler())),
+		Handler:           crash.Handler(telemetry.Handler(a.draining(a.HTTP.Handler()))),
 		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
 	}
 	go func() {

@@ -1,6 +1,10 @@
-// Package crash names the points at which the fault tests kill a process. In an ordinary build At does nothing; built
-// with the tag crashpoints, a process whose environment has SOUK_CRASH_AT=point kills itself with SIGKILL when it first
-// gets there, as a power cut would; with SOUK_CRASH_AT=point:n, when it gets there for the nth time.
+// Package crash is what the fault tests do to a process from inside: it names the points at which they kill it, and
+// disturbs its messages. In an ordinary build it does nothing.
+//
+// Built with the tag crashpoints, a process whose environment has SOUK_CRASH_AT=point kills itself with SIGKILL when it
+// first gets there, as a power cut would; with SOUK_CRASH_AT=point:n, when it gets there for the nth time. SOUK_FAULTS
+// says which share of its messages is lost, late, delayed, sent twice, or not answered. Both only while the file that
+// SOUK_FAULTS_WHILE names is there, if it names one.
 package crash
 
 // The points before and after each write of the protocol. A write that need not be forced has its points, too: nothing may
