@@ -190,6 +190,7 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	a.Mesh = a.mesh.Client()
 	a.started = a.Now()
 	a.admin.show(a.view)
+	a.admin.mux.HandleFunc("GET /targets", a.targets)
 	// The loops outlive the signal: a request that is being finished may need them.
 	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
 	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier()})
