@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"souk/shared/mesh"
+	"souk/shared/registry"
 )
 
 // writeTime is how long a reader of a stream may take for one event.
@@ -62,3 +63,6 @@ func (a *App) view() mesh.Snapshot {
 	v.Lookups = a.registry.Lookups()
 	return v
 }
+
+// Registry knows which instances there are, of every service.
+func (a *App) Registry() *registry.Registry { return a.registry }
