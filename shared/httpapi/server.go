@@ -63,9 +63,7 @@ func (s *Server) operations() huma.API {
 	conf := huma.DefaultConfig(s.cfg.Service, s.cfg.Version)
 	conf.DocsPath, conf.SchemasPath, conf.CreateHooks = "", "", nil // documentation is the gateway's; no $schema in bodies
 	conf.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
-	conf.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		bearer: {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
-	}
+	s.describe(conf.OpenAPI)
 	s.api = humagin.New(s.engine, conf)
 	return s.api
 }
