@@ -47,6 +47,7 @@ func Handle[In, Out any](s *Server, r contract.Route[In, Out], op func(context.C
 }
 
 func (s *Server) operation(r contract.Route[contract.None, contract.None]) huma.Operation {
+	s.templates[strings.NewReplacer("{", ":", "}", "").Replace(r.Path)] = r.Path
 	op := huma.Operation{
 		OperationID: r.ID, Method: r.Method, Path: r.Path, DefaultStatus: r.Status,
 		MaxBodyBytes: BodyLimit + 1, // limitBody is the limit; Huma's own would answer the same a byte earlier

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -74,7 +75,7 @@ func (s *Server) observe(c *gin.Context) {
 	ctx := contract.WithRequestID(c.Request.Context(), id)
 	ctx = context.WithValue(ctx, pathKey{}, c.GetHeader(ForwardedPrefix)+c.Request.URL.Path)
 	ctx, noted := telemetry.WithEvent(ctx)
-	to := route{name: c.FullPath()}
+	to := route{name: cmp.Or(s.templates[c.FullPath()], c.FullPath())}
 	if to.name == "" {
 		to.name = "none"
 		ctx = context.WithValue(ctx, routeKey{}, &to)
