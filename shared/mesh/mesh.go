@@ -100,13 +100,14 @@ func New(cfg Config, deps Deps) *Mesh {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	return &Mesh{
+	m := &Mesh{
 		cfg:      cfg.withDefaults(),
 		deps:     deps,
 		log:      cmp.Or(deps.Log, slog.New(slog.DiscardHandler)),
-		metrics:  newMetrics(cfg.Caller, deps.Metrics),
 		services: make(map[string]*service),
 	}
+	m.metrics = newMetrics(cfg.Caller, deps.Metrics, m)
+	return m
 }
 
 // Client returns an http.Client on the mesh. It has no timeout of its own, contexts rule, and it does not follow
@@ -125,6 +126,19 @@ func (m *Mesh) Close() {
 	defer m.mu.Unlock()
 	for _, s := range m.services {
 		s.retire()
+	}
+}
+
+// CloseIdleConnections closes connections that are kept and not in use. http.Client's method of that name calls it.
+func (m *Mesh) CloseIdleConnections() {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, s := range m.services {
+		if set := s.set.Load(); set != nil {
+			for _, e := range set.list {
+				e.pool.CloseIdleConnections()
+			}
+		}
 	}
 }
 
