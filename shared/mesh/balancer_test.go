@@ -94,7 +94,7 @@ func TestBalancer_setChanges(t *testing.T) {
 		f := fakes{"a": fast, "b": fast, "c": counted(&newcomer, fast), "gone": hang}
 		m, n := newFakeMesh(Config{}, f, "a", "b")
 		load(m, "GET", 300, 5*time.Second)
-		a, was := m.endpoint("a"), m.endpoint("a").latency.score(time.Now())
+		a, was := m.endpoint("a"), m.endpoint("a").latency.score(time.Now().UnixNano())
 		if was == 0 {
 			t.Fatal("no score")
 		}

@@ -19,6 +19,7 @@ type call struct {
 
 	tried []*endpoint
 	room  [2]*endpoint // tried's, usually
+	first try          // the only one, usually
 	sent  bool         // a try may have reached an instance
 }
 

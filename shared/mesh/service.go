@@ -24,6 +24,7 @@ type service struct {
 	breakers [ClassCritical + 1]*breaker
 	lbPanic  prometheus.Counter
 	tally    tally
+	ejected  atomic.Int64 // instances of the set that are out of service
 
 	set atomic.Pointer[endpointSet]
 	mu  sync.Mutex // serialises changes of set, and ejections
@@ -86,7 +87,19 @@ func (s *service) endpoints(ctx context.Context) ([]*endpoint, error) {
 		}
 	}
 	s.set.Store(set)
+	s.countEjected()
 	return set.list, nil
+}
+
+// countEjected is called whenever that number may have changed, so that nobody else needs to count. s.mu is held.
+func (s *service) countEjected() {
+	n := int64(0)
+	for _, e := range s.set.Load().list {
+		if e.gate.ejected() {
+			n++
+		}
+	}
+	s.ejected.Store(n)
 }
 
 // same tells whether two answers of the resolver are alike: usually they are the very same slice.
@@ -115,10 +128,20 @@ func (s *service) eject(e *endpoint, reason string) {
 		return
 	}
 	d := e.gate.eject(&s.mesh.cfg, s.mesh.deps.Now())
+	s.countEjected()
 	e.ejectedGauge.Set(1)
 	s.mesh.metrics.ejections.WithLabelValues(s.name, reason).Inc()
 	s.mesh.log.Warn("instance ejected", "callee", s.name, "instance", e.ID, "reason", reason, "for_ms", d.Milliseconds())
 	s.mesh.journal.add(Event{At: s.mesh.deps.Now(), Kind: "ejected", Callee: s.name, Instance: e.ID, Reason: reason, ForMs: d.Milliseconds()})
+}
+
+// readmit puts e back in service.
+func (s *service) readmit(e *endpoint, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.gate.readmit(now)
+	s.countEjected()
+	e.ejectedGauge.Set(0)
 }
 
 func (s *service) retire() {
@@ -144,8 +167,9 @@ type endpoint struct {
 	tries      tries
 	failure    atomic.Pointer[Failure] // the last
 
-	inflightGauge, ejectedGauge prometheus.Gauge
-	attempts                    [closed + 1]prometheus.Counter
+	ejectedGauge prometheus.Gauge
+	seconds      prometheus.Observer
+	attempts     [closed + 1]prometheus.Counter
 }
 
 func (s *service) newEndpoint(in registry.Instance) *endpoint {
@@ -179,9 +203,12 @@ func (e *endpoint) is(in registry.Instance) bool { return e.ID == in.ID && e.Add
 // learn tells the balancer and the gate how a try ended.
 func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	e.attempts[t.outcome].Inc()
-	now := e.svc.mesh.deps.Now()
+	now := t.at
 	v := rulings[t.outcome].instance
 	e.count(now, t, v)
+	if v != excluded {
+		e.seconds.Observe(t.took.Seconds())
+	}
 	switch {
 	case t.retryAfter > 0: // it said itself how long it wants to be left alone
 		e.latency.penalise(now, min(t.retryAfter, 30*time.Second))
@@ -198,8 +225,7 @@ func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	}
 	switch v {
 	case success:
-		e.gate.readmit(now)
-		e.ejectedGauge.Set(0)
+		e.svc.readmit(e, now)
 		e.svc.mesh.log.Info("instance readmitted", "callee", e.svc.name, "instance", e.ID)
 		e.svc.mesh.journal.add(Event{At: now, Kind: "readmitted", Callee: e.svc.name, Instance: e.ID})
 	case failure:
