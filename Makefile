@@ -4,7 +4,7 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e bench-2pc bench-mesh model lint fmt build tidy verify tools souk
+.PHONY: help demo up down status test e2e bench-2pc bench-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ bench-mesh: ## measure calls by name, the balancer and the gateway, beside nginx
 
 model: souk ## check the model of two-phase commit with spin, and that the check can fail
 	@$(SOUK) model
+
+k8s-check: ## check the Kubernetes manifests against the API, kube-score and the rules of the house, and that the check can fail
+	@mkdir -p .souk/bin && cd deploy/k8s/check && export GOWORK=off && go test ./... && go build -trimpath -o ../../../.souk/bin/k8s-check .
+	@.souk/bin/k8s-check $(wildcard deploy/k8s/overlays/*)
+
+monitoring-check: ## check alert rules and every dashboard panel on a real Prometheus watching a shop with faults (about a minute)
+	@go run ./deploy/monitoring/check
 
 lint: souk ## check style and the rules of the house
 	@$(SOUK) lint
