@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"slices"
@@ -158,6 +157,7 @@ type endpoint struct {
 	svc       *service
 	pool      *http.Transport
 	transport http.RoundTripper // the pool, wrapped
+	scheme    string
 	weight    float64
 
 	gate       gate
@@ -177,7 +177,6 @@ func (s *service) newEndpoint(in registry.Instance) *endpoint {
 	pool := &http.Transport{
 		Proxy:                  nil, // a proxy meant for the outside has no business here
 		DialContext:            (&net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13},
 		TLSHandshakeTimeout:    time.Second,
 		MaxIdleConns:           0,                // no limit but the next
 		MaxIdleConnsPerHost:    64,               // the default of 2 makes nearly every request of a burst dial
@@ -187,7 +186,12 @@ func (s *service) newEndpoint(in registry.Instance) *endpoint {
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	e := &endpoint{Instance: in, svc: s, pool: pool, transport: pool, weight: 1}
+	e := &endpoint{Instance: in, svc: s, pool: pool, transport: pool, scheme: "http", weight: 1}
+	if of := s.mesh.deps.TLS; of != nil {
+		if pool.TLSClientConfig = of(s.name); pool.TLSClientConfig != nil {
+			e.scheme = "https"
+		}
+	}
 	if wrap := s.mesh.deps.Wrap; wrap != nil {
 		e.transport = wrap(pool)
 	}

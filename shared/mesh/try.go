@@ -74,7 +74,7 @@ func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.
 		return trial{outcome: badRequest, err: err, at: began}
 	}
 	t.url = *c.req.URL
-	t.url.Host = e.Addr
+	t.url.Scheme, t.url.Host = e.scheme, e.Addr
 	out.URL = &t.url
 	if out.Host == "" {
 		out.Host = c.svc.name
