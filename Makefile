@@ -4,7 +4,7 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e bench-2pc bench-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
+.PHONY: help demo up down status test e2e bench-2pc bench-mesh chaos-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench-2pc: ## measure two-phase commit against one local transaction (about 3 mi
 
 bench-mesh: ## measure calls by name, the balancer and the gateway, beside nginx and Caddy (about 6 minutes)
 	@go run ./deploy/bench/mesh
+
+chaos-mesh: ## break what a call between services depends on, fault by fault (about 5 minutes); ROWS=kill,slow picks some
+	@go run ./deploy/chaosmesh -rows "$(ROWS)"
 
 model: souk ## check the model of two-phase commit with spin, and that the check can fail
 	@$(SOUK) model
