@@ -41,7 +41,7 @@ type Server struct {
 	cfg    Config
 	engine *gin.Engine
 	api    huma.API // nil until there is an operation
-	seen   metrics
+	seen   *metrics
 	around func(http.Handler) http.Handler
 	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
 	// and spans name a route as its callers' do.
