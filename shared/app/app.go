@@ -33,6 +33,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"gorm.io/gorm"
 )
@@ -41,8 +42,10 @@ import (
 type Config struct {
 	ServiceAddr   string     `env:"SERVICE_ADDR" envDefault:":8080"`
 	AdminAddr     string     `env:"ADMIN_ADDR" envDefault:":9090"`
-	AdvertiseHost string     `env:"ADVERTISE_HOST"` // empty is the host's name
-	Instance      string     `env:"INSTANCE"`       // empty is service-host
+	AdvertiseHost string     `env:"ADVERTISE_HOST"`        // empty is the host's name
+	Instance      string     `env:"INSTANCE"`              // empty is service-host
+	Zone          string     `env:"ZONE"`                  // where it runs; told to others
+	Weight        string     `env:"WEIGHT" envDefault:"1"` // how much of the calls it takes, against 1 of the others
 	ConsulAddr    string     `env:"CONSUL_HTTP_ADDR" envDefault:"127.0.0.1:8500"`
 	DatabaseURL   Secret     `env:"DATABASE_URL"`
 	DatabaseConns int        `env:"DATABASE_MAX_CONNS" envDefault:"10"`
@@ -179,12 +182,12 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	if a.stopTrace, err = telemetry.StartTracing(ctx, name, a.Config.Instance, a.Config.TraceEndpoint); err != nil {
 		return nil, err
 	}
-	a.registry, err = registry.New(registry.Config{Addr: a.Config.ConsulAddr}, registry.Deps{Log: a.Log, Metrics: metrics, Now: a.Now})
+	a.registry, err = registry.New(registry.Config{Addr: a.Config.ConsulAddr}, registry.Deps{Log: a.Log, Metrics: metrics})
 	if err != nil {
 		return nil, err
 	}
 	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{
-		Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now,
+		Resolver: a.registry, Log: a.Log, Metrics: metrics,
 		Wrap: func(rt http.RoundTripper) http.RoundTripper { return crash.Transport(telemetry.Transport(rt)) },
 	})
 	a.Mesh = a.mesh.Client()
@@ -320,7 +323,8 @@ func (a *App) Serve(ctx context.Context) error {
 	reg := registry.Registration{
 		Service: a.Name, Host: a.Config.AdvertiseHost, Port: port, AdminPort: adminPort,
 		Meta: map[string]string{
-			"version": a.Config.Version, "instance": a.Config.Instance, "metrics_port": strconv.Itoa(adminPort),
+			registry.MetaVersion: a.Config.Version, registry.MetaZone: a.Config.Zone, registry.MetaWeight: a.Config.Weight,
+			registry.MetaBoot: uuid.NewString(), registry.MetaMetrics: strconv.Itoa(adminPort), "instance": a.Config.Instance,
 		},
 	}
 	regCtx, unregister := context.WithCancel(a.loopCtx)

@@ -36,6 +36,8 @@ type Config struct {
 	RetryRatio      float64 // retries allowed per call, on average: 0.1
 	RetryReserve    float64 // retries per second allowed besides: 3
 
+	MaxInflight int64 // tries at one instance at a time, until their bodies end: 128
+
 	EjectAfter   int           // failures in a row that eject an instance: 5
 	EjectRefused int           // refused connections in a row that do: 2
 	EjectFor     time.Duration // the first ejection, doubled for each that follows: 5 s
@@ -57,6 +59,7 @@ func (c Config) withDefaults() Config {
 	c.BodyBufferBytes = cmp.Or(c.BodyBufferBytes, 64<<10)
 	c.RetryRatio = cmp.Or(c.RetryRatio, 0.1)
 	c.RetryReserve = cmp.Or(c.RetryReserve, 3)
+	c.MaxInflight = cmp.Or(c.MaxInflight, 128)
 	c.EjectAfter = cmp.Or(c.EjectAfter, 5)
 	c.EjectRefused = cmp.Or(c.EjectRefused, 2)
 	c.EjectFor = cmp.Or(c.EjectFor, 5*time.Second)

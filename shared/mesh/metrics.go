@@ -52,14 +52,16 @@ func newMetrics(caller string, reg prometheus.Registerer, of *Mesh) *metrics {
 	gauge := func(name, help string, l ...string) *prometheus.GaugeVec {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, l)
 	}
-	desc := func(name, help string, l ...string) *prometheus.Desc { return prometheus.NewDesc(name, help, l, labels) }
+	desc := func(name, help string, l ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, l, labels)
+	}
 	m := &metrics{
 		requests: counter("mesh_client_requests_total", "Calls, by how they ended.", "callee", "route", "method", "result"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mesh_client_request_seconds", Help: "Time of a call until its response headers, tries and pauses included.",
 			ConstLabels: labels, Buckets: buckets(),
 		}, []string{"callee", "route", "method"}),
-		attempts:    counter("mesh_client_attempts_total", "Tries at instances, by how they ended.", "callee", "instance", "outcome"),
+		attempts: counter("mesh_client_attempts_total", "Tries at instances, by how they ended.", "callee", "instance", "outcome"),
 		tryseconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mesh_client_attempt_seconds", Help: "Time of a try until its response headers or its error.",
 			ConstLabels: labels, Buckets: buckets(),
@@ -130,7 +132,7 @@ func (m *metrics) endpoint(e *endpoint) {
 	e.seconds = m.tryseconds.WithLabelValues(e.svc.name, e.ID)
 	e.ejectedGauge = m.ejected.WithLabelValues(e.svc.name, e.ID)
 	for o := range e.attempts {
-		if rulings[o].result != "short_circuited" && outcome(o) != noInstances && outcome(o) != spent {
+		if rulings[o].result != "short_circuited" && outcome(o) != noInstances && outcome(o) != spent && outcome(o) != full {
 			e.attempts[o] = m.attempts.WithLabelValues(e.svc.name, e.ID, outcome(o).String())
 		}
 	}
@@ -151,7 +153,11 @@ type knowledge struct {
 }
 
 // Describe is part of prometheus.Collector.
-func (k knowledge) Describe(ch chan<- *prometheus.Desc) { ch <- k.inflight; ch <- k.cost; ch <- k.balance }
+func (k knowledge) Describe(ch chan<- *prometheus.Desc) {
+	ch <- k.inflight
+	ch <- k.cost
+	ch <- k.balance
+}
 
 // Collect is part of prometheus.Collector.
 func (k knowledge) Collect(ch chan<- prometheus.Metric) {

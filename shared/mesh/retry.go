@@ -40,6 +40,9 @@ func (c *call) attempt(ctx context.Context, attempt int) trial {
 		return trial{outcome: spent, err: errSpent}
 	}
 	e, probe := c.svc.pick(endpoints, choice{now: now, tried: c.tried, repeatable: c.repeatable, limit: limit})
+	if e == nil {
+		return trial{outcome: full, err: errFull}
+	}
 	c.tried = append(c.tried, e)
 	t := c.newTry(e).run(ctx, attempt, now, limit)
 	c.sent = c.sent || t.sent

@@ -72,22 +72,43 @@ func (s *service) endpoints(ctx context.Context) ([]*endpoint, error) {
 	} else if same(old.from, instances) {
 		return old.list, nil
 	}
-	set := &endpointSet{from: instances}
-	for _, e := range old.list {
+	set := s.succeed(old.list, instances)
+	s.set.Store(set)
+	s.countEjected()
+	return set.list, nil
+}
+
+// succeed makes the set of the instances that there are now. s.mu is held.
+func (s *service) succeed(old []*endpoint, instances []registry.Instance) *endpointSet {
+	for _, e := range old {
 		if !slices.ContainsFunc(instances, e.is) {
 			e.retire()
 		}
 	}
+	set := &endpointSet{from: instances}
+	var fresh []*endpoint
 	for _, in := range instances {
-		if i := slices.IndexFunc(old.list, func(e *endpoint) bool { return e.is(in) }); i >= 0 {
-			set.list = append(set.list, old.list[i])
-		} else {
-			set.list = append(set.list, s.newEndpoint(in))
+		i := slices.IndexFunc(old, func(e *endpoint) bool { return e.is(in) })
+		if i >= 0 {
+			set.list = append(set.list, old[i])
+			continue
 		}
+		e := s.newEndpoint(in)
+		set.list, fresh = append(set.list, e), append(fresh, e)
 	}
-	s.set.Store(set)
-	s.countEjected()
-	return set.list, nil
+	if 2*len(fresh) > len(set.list) { // there are not enough warm ones to spare the cold ones
+		return set
+	}
+	now := s.mesh.deps.Now().UnixNano()
+	for _, e := range fresh {
+		e.joined = now
+	}
+	return set
+}
+
+// same tells whether two answers of the resolver are one.
+func same(a, b []registry.Instance) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // countEjected is called whenever that number may have changed, so that nobody else needs to count. s.mu is held.
@@ -99,14 +120,6 @@ func (s *service) countEjected() {
 		}
 	}
 	s.ejected.Store(n)
-}
-
-// same tells whether two answers of the resolver are alike: usually they are the very same slice.
-func same(a, b []registry.Instance) bool {
-	if len(a) != len(b) || len(a) == 0 || &a[0] == &b[0] {
-		return len(a) == len(b)
-	}
-	return slices.EqualFunc(a, b, func(x, y registry.Instance) bool { return x.ID == y.ID && x.Addr == y.Addr })
 }
 
 // eject takes e out of service, unless too many are: at most half the instances, so never the only one.
@@ -159,6 +172,7 @@ type endpoint struct {
 	transport http.RoundTripper // the pool, wrapped
 	scheme    string
 	weight    float64
+	joined    int64 // unix nanoseconds, when it came into the set; 0 if it needs no slow start
 
 	gate       gate
 	latency    latency
@@ -180,7 +194,7 @@ func (s *service) newEndpoint(in registry.Instance) *endpoint {
 		TLSHandshakeTimeout:    time.Second,
 		MaxIdleConns:           0,                // no limit but the next
 		MaxIdleConnsPerHost:    64,               // the default of 2 makes nearly every request of a burst dial
-		MaxConnsPerHost:        256,              // what a callee takes in flight
+		MaxConnsPerHost:        0,                // MaxInflight is the limit, and does not wait
 		IdleConnTimeout:        45 * time.Second, // less than the servers' 75 s: the client must be the one who closes
 		ResponseHeaderTimeout:  0,                // a try has its own
 		DisableCompression:     true,
@@ -195,14 +209,17 @@ func (s *service) newEndpoint(in registry.Instance) *endpoint {
 	if wrap := s.mesh.deps.Wrap; wrap != nil {
 		e.transport = wrap(pool)
 	}
-	if w, err := strconv.ParseFloat(in.Meta["weight"], 64); err == nil && w > 0 {
+	if w, err := strconv.ParseFloat(in.Meta[registry.MetaWeight], 64); err == nil && w > 0 {
 		e.weight = w
 	}
 	s.mesh.metrics.endpoint(e)
 	return e
 }
 
-func (e *endpoint) is(in registry.Instance) bool { return e.ID == in.ID && e.Addr == in.Addr }
+// is tells whether in is this instance, in this life of it: a process that has been restarted owes nothing to the last one.
+func (e *endpoint) is(in registry.Instance) bool {
+	return e.ID == in.ID && e.Addr == in.Addr && e.Meta[registry.MetaBoot] == in.Meta[registry.MetaBoot]
+}
 
 // learn tells the balancer and the gate how a try ended.
 func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
