@@ -4,10 +4,10 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e bench-2pc bench-mesh chaos-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
+.PHONY: help demo up down status test e2e chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: souk ## start the whole shop and buy something in it
 	@$(SOUK) demo
@@ -26,6 +26,12 @@ test: souk ## run every test, on a real PostgreSQL and a real Consul
 
 e2e: souk ## the end-to-end tests alone: journeys, races and faults on a shop of their own
 	@$(SOUK) test -name e2e -packages ./deploy/e2e/... -- -timeout=20m
+
+chaos: ## break a shop for CHAOS_SECONDS (60) as CHAOS_SEED says, and count its money and goods
+	@go run ./deploy/chaos/cmd/chaos -for $(or $(CHAOS_SECONDS),60)s $(if $(CHAOS_SEED),-seed $(CHAOS_SEED))
+
+chaos-mutants: ## plant three bugs in two-phase commit, and see the same campaign catch each
+	@go run ./deploy/chaos/cmd/chaos -mutants -for $(or $(CHAOS_SECONDS),30)s $(if $(CHAOS_SEED),-seed $(CHAOS_SEED))
 
 bench-2pc: ## measure two-phase commit against one local transaction (about 3 minutes)
 	@go run ./deploy/bench/twopc
