@@ -32,6 +32,9 @@ func rows() []row {
 		{"hang", "one of 3 takes calls and never answers, then another is stopped (SIGSTOP), 300 GET/s", hangOne},
 		{"slow", "one of 3, then two of 4 are 60 times slower, 300 GET/s", slowDown},
 		{"innocent", "2000 answers of 4xx, 1000 calls given up by their caller", blameless},
+		{"outage", "a service refuses two calls of five, then all of them, then is well again", wholeService},
+		{"hops", "the last of three services in a row refuses, 300 GET/s at the first", threeHops},
+		{"deadline", "calls through three services; clients that go away", deadlines},
 	}
 }
 
