@@ -52,6 +52,12 @@ k8s-check: ## check the Kubernetes manifests against the API, kube-score and the
 monitoring-check: ## check alert rules and every dashboard panel on a real Prometheus watching a shop with faults (about a minute)
 	@go run ./deploy/monitoring/check
 
+openapi: ## write the OpenAPI documents as the code has them, and what is made of them
+	@go run ./deploy/openapi && go run ./deploy/postman -write
+
+postman: ## run the Postman collection against the shop that is up, or one of its own
+	@go run ./deploy/postman
+
 lint: souk ## check style and the rules of the house
 	@$(SOUK) lint
 
