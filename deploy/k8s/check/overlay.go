@@ -73,7 +73,7 @@ func (o overlay) score(out io.Writer) (critical int, err error) {
 	cfg := &config.RunConfiguration{
 		UseIgnoreChecksAnnotation: true,
 		KubernetesVersion:         config.Semver{Major: 1, Minor: 30}, // at least: preStop.sleep came with it
-		MinReplicasDeployment: 2, MinReplicasHPA: 2,
+		MinReplicasDeployment:     2, MinReplicasHPA: 2,
 	}
 	card, err := score.Score(all, score.RegisterAllChecks(all, new(checks.Config), cfg), cfg)
 	if err != nil {
