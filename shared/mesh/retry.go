@@ -64,6 +64,9 @@ func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Du
 	if attempt >= cfg.Tries || ctx.Err() != nil || !c.body.again() {
 		return 0, false
 	}
+	if c.probe && t.outcome != unreachable { // the breaker has let one request through, not two
+		return 0, false
+	}
 	switch rulings[t.outcome].repeat {
 	case never:
 		return 0, false
