@@ -42,6 +42,7 @@ type Server struct {
 	engine *gin.Engine
 	api    huma.API // nil until there is an operation
 	seen   *metrics
+	room   room
 	around func(http.Handler) http.Handler
 	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
 	// and spans name a route as its callers' do.
@@ -51,7 +52,8 @@ type Server struct {
 // New makes a server with no operations. From the first one on it serves its OpenAPI document at /openapi.json.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}}
-	s.engine.Use(s.observe, s.recover, readable, limitTime, limitBody)
+	s.Admit(inflightLimit)
+	s.engine.Use(s.observe, s.recover, s.admit, inherit, readable, s.limitTime, limitBody)
 	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
 	s.engine.NoMethod(s.refuse(fault.New(fault.Method, "method_not_allowed", "this path does not take that method")))
 	return s

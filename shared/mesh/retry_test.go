@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -236,3 +237,41 @@ func TestHeaders(t *testing.T) {
 
 // pass lets time pass, in a bubble.
 func pass(d time.Duration) { <-time.After(d) }
+
+// The callee is told what may be given up first: as the caller says, or else by class.
+func TestHeaders_priority(t *testing.T) {
+	t.Parallel()
+	critical := func(ctx context.Context) context.Context { return WithClass(ctx, ClassCritical) }
+	sheddable := func(ctx context.Context) context.Context { return WithPriority(ctx, Sheddable) }
+	for name, tt := range map[string]struct {
+		ctx  []func(context.Context) context.Context
+		want []string
+	}{
+		"by default":                  {nil, nil},
+		"nobody waits for it":         {[]func(context.Context) context.Context{sheddable}, []string{"sheddable"}},
+		"by class":                    {[]func(context.Context) context.Context{critical}, []string{"critical"}},
+		"by class, for less":          {[]func(context.Context) context.Context{critical, sheddable}, []string{"sheddable"}},
+		"normal, though by its class": {[]func(context.Context) context.Context{critical, func(ctx context.Context) context.Context { return WithPriority(ctx, Normal) }}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var got []string
+				m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) answer {
+					got = r.Header[HeaderPriority]
+					return reply(200)(r)
+				}}, "a")
+				ctx := context.Background()
+				for _, with := range tt.ctx {
+					ctx = with(ctx)
+				}
+				if _, err := ask(ctx, m, "GET"); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
