@@ -4,9 +4,14 @@ import (
 	"sync/atomic"
 
 	"souk/shared/fault"
-	"souk/shared/mesh"
 
 	"github.com/gin-gonic/gin"
+)
+
+// The mesh's headers, by which a caller says how important a request is, and we that we have not begun it.
+const (
+	priorityHeader = "X-Mesh-Priority"
+	shedHeader     = "X-Mesh-Shed"
 )
 
 // inflightLimit is how many requests a server takes at a time unless it is told otherwise.
@@ -27,32 +32,34 @@ func (s *Server) Admit(limit int) { s.room.limit.Store(int64(limit)) }
 func (s *Server) admit(c *gin.Context) {
 	n := s.room.taken.Add(1)
 	defer s.room.taken.Add(-1)
-	p := mesh.PriorityOf(c.Request.Header)
-	if n*100 <= s.room.limit.Load()*share(p) {
+	priority, share := share(c.GetHeader(priorityHeader))
+	if n*100 <= s.room.limit.Load()*share {
 		c.Next()
 		return
 	}
-	s.seen.shed.WithLabelValues(string(p)).Inc()
+	s.seen.shed.WithLabelValues(priority).Inc()
 	c.Header("Retry-After", "1")
-	c.Header(mesh.HeaderShed, "1")
+	c.Header(shedHeader, "1")
 	writeProblem(c, fault.New(fault.Unavailable, "overloaded", "there is too much to do at the moment"))
 }
 
-// share is the percentage of a server that a priority may fill.
-func share(p mesh.Priority) int64 {
-	switch p {
-	case mesh.Critical:
-		return 100
-	case mesh.Sheddable:
-		return 60
+// share is what a priority is called in the metrics, and the percentage of a server that it may fill.
+func share(priority string) (string, int64) {
+	switch priority {
+	case "critical":
+		return priority, 100
+	case "sheddable":
+		return priority, 60
 	}
-	return 90
+	return "normal", 90
 }
 
-// inherit makes the calls for this request what the request itself is: see mesh.Inherit.
-func inherit(c *gin.Context) {
-	if ctx := mesh.Inherit(c.Request.Context(), c.Request.Header); ctx != c.Request.Context() {
-		c.Request = c.Request.WithContext(ctx)
+// inherit makes the calls for a request what the request itself is.
+func (s *Server) inherit(c *gin.Context) {
+	if s.cfg.Inherit != nil {
+		if ctx := s.cfg.Inherit(c.Request.Context(), c.Request.Header); ctx != c.Request.Context() {
+			c.Request = c.Request.WithContext(ctx)
+		}
 	}
 	c.Next()
 }

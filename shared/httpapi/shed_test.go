@@ -147,7 +147,7 @@ func TestInherit(t *testing.T) {
 			addr := behind.Listener.Addr().String()
 			m := mesh.New(mesh.Config{Caller: "shed"}, mesh.Deps{Resolver: instances{{ID: addr, Addr: addr}}})
 			t.Cleanup(m.Close)
-			s := httpapi.New(httpapi.Config{Service: "shed", Version: "test", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+			s := httpapi.New(httpapi.Config{Service: "shed", Version: "test", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(), Inherit: mesh.Inherit})
 			s.Fallback(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				req, _ := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://behind/", nil)
 				resp, err := m.Client().Do(req)

@@ -30,8 +30,8 @@ const (
 	Critical  Priority = "critical" // ends something begun
 )
 
-// PriorityOf is what the headers of a request say of it: Normal if they say nothing that is known.
-func PriorityOf(h http.Header) Priority {
+// priorityOf is what the headers of a request say of it: Normal if they say nothing that is known.
+func priorityOf(h http.Header) Priority {
 	switch p := Priority(h.Get(HeaderPriority)); p {
 	case Sheddable, Critical:
 		return p
@@ -92,7 +92,7 @@ func WithPriority(ctx context.Context, p Priority) context.Context {
 // Inherit makes the calls for a request what the request is, by its headers: the calls for a second try are not tried
 // twice themselves, and have the request's priority. A server gives it the context and the headers of each request.
 func Inherit(ctx context.Context, h http.Header) context.Context {
-	p, attempt := PriorityOf(h), h.Get(HeaderAttempt)
+	p, attempt := priorityOf(h), h.Get(HeaderAttempt)
 	again := attempt != "" && attempt != "0" && attempt != "1"
 	if p == Normal && !again { // nearly always
 		return ctx
