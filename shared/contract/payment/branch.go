@@ -30,7 +30,7 @@ type Refund struct {
 	RefundID  uuid.UUID   `json:"refund_id"`
 	PaymentID uuid.UUID   `json:"payment_id"`
 	Amount    money.Money `json:"amount"`
-	Reason    string      `json:"reason"`
+	Reason    string      `json:"reason" example:"the customer asked for it"`
 }
 
 // Credit is the payload of ActionCredit: what reward points become.
