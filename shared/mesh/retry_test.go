@@ -275,3 +275,27 @@ func TestHeaders_priority(t *testing.T) {
 		})
 	}
 }
+
+// Whatever the fraction of a second in which a caller begins: no more retries in its first ten seconds than a tenth of its
+// calls and three a second, nor in the long run.
+func TestBudget_overTenSecondsAndMore(t *testing.T) {
+	t.Parallel()
+	const perSecond = 300
+	begin := time.Unix(1_000_000, 0).Add(900 * time.Millisecond)
+	b := budget{ratio: 0.1, reserve: 3}
+	retries := 0
+	for calls := 1; calls <= 60*perSecond; calls++ {
+		now := begin.Add(time.Duration(calls) * time.Second / perSecond)
+		b.call(now)
+		for b.spend(now) {
+			retries++
+		}
+		limit := calls/10 + 30
+		if calls > 10*perSecond {
+			limit = calls/10 + 3*calls/perSecond + 30 // what was saved up may be spent at the end
+		}
+		if retries > limit {
+			t.Fatalf("%d retries for %d calls, want at most %d", retries, calls, limit)
+		}
+	}
+}
