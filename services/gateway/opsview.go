@@ -145,7 +145,10 @@ type reading struct {
 }
 
 func newPicture(now time.Time) *picture {
-	return &picture{answered: now, read: map[string]*reading{}, traffic: map[pair]*traffic{}, hits: map[string]*mesh.Tries{}}
+	return &picture{
+		answered: now, read: map[string]*reading{}, traffic: map[pair]*traffic{}, hits: map[string]*mesh.Tries{},
+		events: []event{}, // a list, if an empty one, to whoever reads it
+	}
 }
 
 // reading is where what a process says is kept.

@@ -13,6 +13,7 @@ function show(signedIn) {
   $('door').hidden = signedIn;
   $('shop').hidden = !signedIn;
   $('tools').hidden = !signedIn;
+  $('parts').hidden = !signedIn;
   document.body.classList.toggle('signed-out', !signedIn);
 }
 
@@ -67,10 +68,10 @@ $('sign-out').addEventListener('click', () => {
 async function look() {
   looking = new AbortController();
   const { signal } = looking;
+  clear();
   const model = new Model();
   const view = new View(model);
   const draw = () => { if (!document.hidden && model.state) view.draw(); };
-  clear();
 
   $('pause').onclick = () => {
     paused = !paused;
@@ -99,6 +100,7 @@ async function look() {
       }
     } catch (e) {
       if (signal.aborted) return;
+      if (!(e instanceof session.Refusal)) console.error(e);
       if (e.status === 401) { leave(e.message); return; }
       if (e.status === 403) {
         session.signOut();

@@ -156,7 +156,7 @@ export class Model {
     for (const key of this.seen) {
       const success = this.sum(10, (k) => k === key).effective;
       const level = levelOf(success);
-      if (level === 'warn' || level === 'bad') say(level, `${key.replace(' ', ' → ')}: ${percent(1 - success)} errors`, `tile-${key.replace(' ', '-')}`);
+      if (level === 'warn' || level === 'bad') say(level, `${key.replace(' ', ' → ')} is failing${level === 'warn' ? ' in part' : ''}`, `tile-${key.replace(' ', '-')}`);
     }
     return found.sort((a, b) => (a.level === 'bad' ? 0 : 1) - (b.level === 'bad' ? 0 : 1));
   }

@@ -62,8 +62,13 @@ export async function token(anew = false) {
 /** look yields the server's events {name, data} until the stream ends, signal aborts or nothing comes for a while. */
 export async function* look(signal, silence) {
   const ask = async (anew) => fetch('/ops/stream', { headers: { Authorization: `Bearer ${await token(anew)}` }, signal, cache: 'no-store' });
-  let answer = await ask(false);
-  if (answer.status === 401) answer = await ask(true);
+  let answer;
+  try {
+    answer = await ask(false);
+    if (answer.status === 401) answer = await ask(true);
+  } catch (e) {
+    throw e instanceof Refusal ? e : new Refusal(0, 'The shop cannot be reached.');
+  }
   if (!answer.ok) {
     const said = await answer.json().catch(() => ({}));
     throw new Refusal(answer.status, said.detail || `The shop answers ${answer.status}.`);
@@ -91,6 +96,7 @@ export async function* look(signal, silence) {
 
 function within(promise, ms) {
   let timer;
+  const broken = promise.catch((e) => { throw new Refusal(0, e.message); });
   const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Refusal(0, 'Nothing comes any more.')), ms); });
-  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+  return Promise.race([broken, late]).finally(() => clearTimeout(timer));
 }

@@ -85,9 +85,11 @@ export class View {
   #verdict(troubles) {
     const el = $('verdict');
     if (!el.firstChild) el.append(mark(), h('span', { class: 'what' }));
-    const others = troubles.length > 3 ? ` and ${troubles.length - 3} more` : '';
     attr(el, 'data-level', troubles.length ? troubles[0].level : 'ok');
-    text(el.lastChild, troubles.length ? troubles.slice(0, 3).map((t) => t.text).join('; ') + others : 'All is well');
+    const said = troubles.slice(0, 3);
+    if (troubles.length > 3) said.push({ text: `and ${troubles.length - 3} more` });
+    if (troubles.length === 0) said.push({ text: 'All is well' });
+    keyed(el.lastChild, said, (t) => t.text, (t) => (t.at ? h('a', { href: `#${t.at}` }, t.text) : h('span', {}, t.text)), () => {});
     document.title = troubles.length ? `(${troubles.length}) Souk: operations` : 'Souk: operations';
   }
 
@@ -108,7 +110,7 @@ export class View {
     keyed($('numbers'), [
       { name: 'Requests at the edge', value: [number(edge.total / span), '/s'], note: `${number(all.total / span)} /s with those inside`, level: 'ok' },
       { name: 'Success at the edge', value: [percent(edge.effective), ''], note: `raw ${percent(edge.raw)}`, level: success },
-      { name: 'Latency at the edge, p99', value: p(0.99), note: `p50 ${p(0.5).join(' ')}, p90 ${p(0.9).join(' ')}`, level: 'ok' },
+      { name: 'p99 at the edge', value: p(0.99), note: `p50 ${p(0.5).join(' ')} · p90 ${p(0.9).join(' ')}`, level: 'ok' },
       { name: 'Retries', value: [number(all.retries / span), '/s'], note: `${percent(all.retries / all.total)} of calls`, level: 'ok' },
       { name: 'Breakers open', value: [String(open), ''], note: half ? `${half} half open` : 'none half open', level: worst([open ? 'bad' : 'ok', half ? 'warn' : 'ok']) },
       { name: 'Instances passing', value: [`${well}`, `of ${instances.length}`], note: out ? `${out} ejected by a caller` : 'none ejected', level: worst([well < instances.length ? 'bad' : 'ok', out ? 'warn' : 'ok']) },
@@ -225,8 +227,8 @@ export class View {
     const services = [...new Set(consul.lookups.map((l) => l.service))].sort();
     const processes = [...new Set(consul.lookups.map((l) => l.process))].sort((a, b) => (this.#name(a) < this.#name(b) ? -1 : 1));
     const head = table.tHead.rows[0] || table.tHead.insertRow();
-    keyed(head, ['', ...services], (s) => s, (s) => (s ? h('th', { scope: 'col' }, s) : h('td', {}, h('span', { class: 'sr' }, 'Process'))), () => {});
-    keyed(table.tBodies[0], processes, (p) => p, () => h('tr', {}, h('th', { scope: 'row' })), (el, p) => {
+    keyed(head, ['', ...services], (s) => s, (s) => (s ? h('th', { scope: 'col' }, h('span', {}, s)) : h('td', {}, h('span', { class: 'sr' }, 'Process'))), () => {});
+    keyed(table.tBodies[0], processes, (p) => p, () => h('tr', {}, h('th', { scope: 'row', 'data-key': '' })), (el, p) => {
       text(el.firstChild, this.#name(p));
       const mine = new Map(consul.lookups.filter((l) => l.process === p).map((l) => [l.service, l]));
       keyed(el, ['', ...services], (s) => s, () => h('td'), (cell, s) => {
@@ -237,7 +239,6 @@ export class View {
         text(cell, !l ? '·' : l.staleness_ms ? `${l.instances}, ${ago(l.staleness_ms)}` : String(l.instances));
         attr(cell, 'title', l ? `${words(l.source)}${l.error ? `: ${l.error}` : ''}` : 'does not call it');
       });
-      el.firstChild.dataset.key = '';
     });
     if (instances.length === 0) table.tBodies[0].replaceChildren();
   }
@@ -300,7 +301,7 @@ class Tile {
     const open = pair?.breakers.filter((b) => b.state !== 'closed') || [];
     const level = worst([success, ...open.map((b) => breakerLevel(b.state))]);
     attr(this.el, 'data-level', level);
-    badge(this.state, level, open.length ? `breaker ${words(open.find((b) => b.state === 'open')?.state || 'half_open')}` : { ok: 'well', warn: 'failing in part', bad: 'failing', idle: 'quiet' }[level]);
+    badge(this.state, level, open.length ? `breaker ${words(open.find((b) => b.state === 'open')?.state || 'half_open')}` : { ok: 'healthy', warn: 'failing in part', bad: 'failing', idle: 'quiet' }[level]);
     figure(this.rate, number(sum.total / span), '/s');
     this.spark.draw(model.seconds.map((s) => Object.values(s.pairs.get(this.key)?.calls || {}).reduce((a, n) => a + n, 0)));
     text(this.effective, percent(sum.effective));
