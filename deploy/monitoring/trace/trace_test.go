@@ -1,6 +1,7 @@
 package trace_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -133,6 +134,43 @@ func TestCheckout_isOneTraceDownToTheSQL(t *testing.T) {
 		}
 		return lines == 6
 	})
+	anErrorTellsItsIDs(t, ann, sink, filepath.Join(dir, "logs", "order-1.log"))
+}
+
+// anErrorTellsItsIDs checks that an error answer names the line in the log and the trace that it is about.
+func anErrorTellsItsIDs(t *testing.T, ann *shopper.Person, sink *trace.Sink, log string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://order/v1/orders/"+uuid.NewString(), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := ann.Client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var problem struct {
+		Code      string
+		RequestID string `json:"request_id"`
+		TraceID   string `json:"trace_id"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&problem); err != nil || problem.Code != "not_found" || problem.RequestID == "" || problem.TraceID == "" {
+		t.Fatalf("%s %+v %v", resp.Status, problem, err)
+	}
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		b, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logged := false
+		for line := range strings.Lines(string(b)) {
+			logged = logged || strings.Contains(line, problem.RequestID) && strings.Contains(line, problem.TraceID)
+		}
+		return logged && slices.ContainsFunc(sink.Trace(problem.TraceID), func(s trace.Span) bool {
+			return s.Service == "order" && s.Name == "GET /v1/orders/{id}" && s.Attributes["souk.request_id"] == problem.RequestID
+		})
+	})
+	t.Logf("an error answer, its log line and its trace say %s and %s", problem.RequestID, problem.TraceID)
 }
 
 type roundTrip func(*http.Request) (*http.Response, error)
