@@ -162,7 +162,7 @@ type counting struct {
 	times []time.Duration
 }
 
-func (k *counting) visit(ctx context.Context, c *crowd) {
+func (k *counting) visit(ctx context.Context, c *crowd) (served bool) {
 	began := time.Now()
 	err := c.visit(ctx)
 	took := time.Since(began)
@@ -178,6 +178,14 @@ func (k *counting) visit(ctx context.Context, c *crowd) {
 		k.t.odd++
 		c.lastOdd.Store(&err)
 	}
+	return err == nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
 }
 
 func (k *counting) end(took time.Duration, requests int64) tally {
@@ -189,7 +197,7 @@ func (k *counting) end(took time.Duration, requests int64) tally {
 	return k.t
 }
 
-// closed has n visitors at a time, each followed by the next.
+// closed has n visitors at a time, each followed by the next, or a second later if they were refused.
 func (c *crowd) closed(ctx context.Context, n int, d time.Duration) tally {
 	var k counting
 	var group sync.WaitGroup
@@ -199,7 +207,9 @@ func (c *crowd) closed(ctx context.Context, n int, d time.Duration) tally {
 		group.Go(func() {
 			for time.Since(began) < d && ctx.Err() == nil {
 				arrived.Add(1)
-				k.visit(ctx, c)
+				if !k.visit(ctx, c) {
+					pause(ctx, time.Second) // as they were told
+				}
 			}
 		})
 	}
