@@ -104,11 +104,13 @@ func (r *Registry) Keep(ctx context.Context, g Registration) error {
 			log.Info("registered", "reason", reason)
 		}
 		r.metrics.reregisters.WithLabelValues(reason).Inc()
-		failures = 0
-		if reason = r.watchSelf(ctx, g); reason == "lost" {
+		if reason, failures = r.watchSelf(ctx, g); reason == "lost" {
 			up.Set(0)
-			sleep(ctx, jitter(healWithin))
+			if longest(failures) < healWithin { // else the agent was away for so long that waiting for it has spread us already
+				sleep(ctx, jitter(healWithin))
+			}
 		}
+		failures = 0
 	}
 	return nil
 }
@@ -130,10 +132,11 @@ func (r *Registry) liftMaintenance(ctx context.Context, g Registration) {
 }
 
 // watchSelf blocks until it is time to register again, and says why: "lost" when the agent no longer knows us, "renewal"
-// when it has been a minute. An agent that does not answer is waited for: when it comes back it says which it is.
-func (r *Registry) watchSelf(ctx context.Context, g Registration) string {
+// when it has been a minute. An agent that does not answer is waited for: when it comes back it says which it is. How often
+// it had not answered by then is returned, too.
+func (r *Registry) watchSelf(ctx context.Context, g Registration) (reason string, failures int) {
 	renewAt := r.now().Add(renewEvery*4/5 + rand.N(renewEvery*2/5))
-	hash, failures := "", 0
+	hash := ""
 	for ctx.Err() == nil {
 		left := renewAt.Sub(r.now())
 		if left <= 0 {
@@ -143,7 +146,7 @@ func (r *Registry) watchSelf(ctx context.Context, g Registration) string {
 		seen, err := r.self(ctx, g, hash, min(left, selfWait))
 		switch {
 		case isNotFound(err):
-			return "lost"
+			return "lost", failures
 		case err != nil:
 			hash = ""
 			failures++
@@ -153,7 +156,7 @@ func (r *Registry) watchSelf(ctx context.Context, g Registration) string {
 			sleep(ctx, minGap-r.now().Sub(began))
 		}
 	}
-	return "renewal"
+	return "renewal", failures
 }
 
 // self blocks until the agent's record of us differs from hash, at most wait, and returns the new hash.

@@ -108,9 +108,15 @@ func (r *Registry) Close() {
 
 // backoff is how long to wait after so many failures in a row: full jitter over 100 ms doubled each time, at most 5 s.
 // Jitter over the whole range is what keeps a fleet from returning to a recovering Consul in one wave.
-func backoff(failures int) time.Duration {
+func backoff(failures int) time.Duration { return jitter(longest(failures)) }
+
+// longest is the longest that backoff can be; nothing before the first failure.
+func longest(failures int) time.Duration {
 	const first, most = 100 * time.Millisecond, 5 * time.Second
-	return jitter(min(most, first<<min(failures-1, 10)))
+	if failures == 0 {
+		return 0
+	}
+	return min(most, first<<min(failures-1, 10))
 }
 
 // jitter is a random time up to most.

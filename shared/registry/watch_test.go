@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -33,6 +34,7 @@ type agent struct {
 	token   string
 	asked   int
 	changed chan struct{}
+	kept    map[string]time.Time // registrations, by ID
 }
 
 func (a *agent) set(change func(*agent)) {
@@ -49,6 +51,10 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	index, _ := strconv.ParseUint(q.Get("index"), 10, 64)
 	wait, _ := time.ParseDuration(q.Get("wait"))
 	timeout := time.After(wait)
+	if strings.HasPrefix(r.URL.Path, "/v1/agent/service/") {
+		a.serveAgent(w, r, timeout)
+		return
+	}
 	for {
 		a.mu.Lock()
 		changed, current, down, hangs := a.changed, a.index, a.down, a.hangs
@@ -84,6 +90,38 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		}
+	}
+}
+
+// serveAgent answers for registrations. It has one version of each.
+func (a *agent) serveAgent(w http.ResponseWriter, r *http.Request, timeout <-chan time.Time) {
+	var service api.AgentServiceRegistration
+	register := strings.HasSuffix(r.URL.Path, "/register") && json.NewDecoder(r.Body).Decode(&service) == nil
+	a.mu.Lock()
+	_, known := a.kept[strings.TrimPrefix(r.URL.Path, "/v1/agent/service/")]
+	changed, down := a.changed, a.down
+	if register && !down {
+		a.kept[service.ID] = time.Now()
+	}
+	a.mu.Unlock()
+	switch {
+	case down:
+		w.WriteHeader(http.StatusInternalServerError)
+	case register, r.Method == http.MethodPut:
+	case known && r.URL.Query().Get("hash") != "":
+		select {
+		case <-changed:
+			a.serveAgent(w, r, timeout)
+			return
+		case <-timeout:
+		case <-r.Context().Done():
+		}
+		fallthrough
+	case known:
+		w.Header().Set("X-Consul-ContentHash", "one")
+		_ = json.NewEncoder(w).Encode(api.AgentService{})
+	default:
+		w.WriteHeader(http.StatusNotFound)
 	}
 }
 
@@ -130,7 +168,7 @@ func withAgentAt(t *testing.T, state string, known ...string) (*Registry, *agent
 
 func withConfig(t *testing.T, cfg Config, known ...string) (*Registry, *agent) {
 	t.Helper()
-	a := &agent{index: 100, ids: known, changed: make(chan struct{})}
+	a := &agent{index: 100, ids: known, changed: make(chan struct{}), kept: map[string]time.Time{}}
 	listener := pipes{make(chan net.Conn), make(chan struct{})}
 	srv := &http.Server{Handler: a}
 	served := make(chan struct{})
@@ -344,6 +382,47 @@ func TestInstances_limits(t *testing.T) {
 			t.Errorf("after Close: got %v, want ErrClosed", err)
 		}
 	})
+}
+
+// However long the agent was away before it came back knowing nobody, all are registered again in five seconds, and not all
+// at once.
+func TestKeep_comesBackInFiveSeconds(t *testing.T) {
+	t.Parallel()
+	for _, away := range []time.Duration{0, time.Second, 3 * time.Second, 8 * time.Second, 40 * time.Second} {
+		t.Run(away.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				r, a := withAgent(t)
+				ctx, stop := context.WithCancel(t.Context())
+				var keeping sync.WaitGroup
+				defer keeping.Wait()
+				defer stop()
+				const all = 30
+				for i := range all {
+					keeping.Go(func() { _ = r.Keep(ctx, Registration{Service: "product", Host: "h", Port: 1 + i, AdminPort: 1}) })
+				}
+				pass(2 * time.Second)
+				synctest.Wait()
+				a.set(func(a *agent) { a.down = away > 0 })
+				pass(away)
+				a.set(func(a *agent) { a.down = false; clear(a.kept) })
+				back := time.Now()
+				pass(5 * time.Second)
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				if len(a.kept) != all {
+					t.Fatalf("%d of %d are back", len(a.kept), all)
+				}
+				first, last := time.Hour, time.Duration(0)
+				for _, at := range a.kept {
+					first, last = min(first, at.Sub(back)), max(last, at.Sub(back))
+				}
+				if last-first < time.Second {
+					t.Errorf("they came from %s to %s", first, last)
+				}
+			})
+		})
+	}
 }
 
 func TestBackoff_isBoundedAndSpread(t *testing.T) {
