@@ -4,7 +4,7 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e e2e-compose chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
+.PHONY: help demo up down status test e2e e2e-compose chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check ops-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ postman: ## run the Postman collection against the shop that is up, or one of it
 
 load: ## many customers for LOAD_SECONDS (60), then ten times too many; money and goods are counted afterwards (about 2 minutes)
 	@go run ./deploy/load
+
+ops-check: ## look at the live page of operations in Chromium, with faults (about 3 minutes)
+	@go run ./deploy/e2e/browser
 
 lint: souk ## check style and the rules of the house
 	@$(SOUK) lint

@@ -68,7 +68,7 @@ func (s sparse) MarshalJSON() ([]byte, error) {
 type state struct {
 	At        time.Time       `json:"at"`
 	Consul    consulState     `json:"consul"`
-	Instances []instanceState `json:"instances"` // by service and ID
+	Instances []instanceState `json:"instances"` // by service and name
 	Pairs     []pairState     `json:"pairs"`     // by caller and callee
 }
 
@@ -358,7 +358,9 @@ func (p *picture) state(now time.Time) state {
 			s.Instances = append(s.Instances, p.instance(in, sights[in.ID]))
 		}
 	}
-	slices.SortStableFunc(s.Instances, func(a, b instanceState) int { return cmp.Compare(a.Service, b.Service) })
+	slices.SortStableFunc(s.Instances, func(a, b instanceState) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name))
+	})
 	return s
 }
 

@@ -130,7 +130,7 @@ export class Graph {
     const at = new Map();
     const others = names.filter((n) => n !== 'gateway');
     const around = names.includes('gateway') ? names.length : others.length;
-    const spot = (turn) => [200 - 142 * Math.cos(turn), 165 - 130 * Math.sin(turn)].map((v) => Math.round(v));
+    const spot = (turn) => [200 - 150 * Math.cos(turn), 165 - 158 * Math.sin(turn)].map((v) => Math.round(v));
     if (names.includes('gateway')) at.set('gateway', spot(0));
     others.forEach((n, i) => at.set(n, spot(((i + (names.includes('gateway') ? 1 : 0)) * 2 * Math.PI) / around)));
     return at;
@@ -140,7 +140,7 @@ export class Graph {
     const sub = svg('text', { class: 'sub', y: 14 });
     const name = svg('text', { class: 'name', y: -2 });
     name.textContent = s.name;
-    const a = svg('a', { href: s.href }, svg('rect', { x: -52, y: -21, width: 104, height: 42, rx: 9 }), name, sub);
+    const a = svg('a', { href: s.href }, svg('rect', { x: -48, y: -21, width: 96, height: 42, rx: 9 }), name, sub);
     const g = svg('g', { class: 'node' }, a);
     this.nodes.append(g);
     const node = { g, a, sub };
@@ -162,7 +162,7 @@ export class Graph {
 
 /** arrow from one node's edge to another's, bent to its right so that there and back are two lines. */
 function arrow(from, to, width) {
-  const bend = 0.12;
+  const bend = 0.09;
   const middle = [(from[0] + to[0]) / 2 - (to[1] - from[1]) * bend, (from[1] + to[1]) / 2 + (to[0] - from[0]) * bend];
   const start = border(from, middle, 2);
   const size = 5 + width;
@@ -180,6 +180,6 @@ function arrow(from, to, width) {
 function border(node, p, gap) {
   const dx = p[0] - node[0];
   const dy = p[1] - node[1];
-  const t = Math.min((52 + gap) / Math.max(1e-6, Math.abs(dx)), (21 + gap) / Math.max(1e-6, Math.abs(dy)));
+  const t = Math.min((48 + gap) / Math.max(1e-6, Math.abs(dx)), (21 + gap) / Math.max(1e-6, Math.abs(dy)));
   return [node[0] + dx * t, node[1] + dy * t];
 }

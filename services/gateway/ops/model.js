@@ -191,12 +191,12 @@ export function percent(share) {
   return `${(Math.floor(share * 1000) / 10).toFixed(1)} %`;
 }
 
-/** latency splits ms into a number and its unit. */
+/** latency splits ms into a number and its unit. Two digits: a bucket says no more. */
 export function latency(ms) {
   if (Number.isNaN(ms)) return ['–', ''];
-  if (ms >= 1000) return [(ms / 1000).toFixed(ms >= 10_000 ? 0 : 1), 's'];
-  if (ms >= 100) return [ms.toFixed(0), 'ms'];
-  return [ms.toFixed(ms >= 10 ? 1 : 2), 'ms'];
+  const [n, unit] = ms >= 999.5 ? [ms / 1000, 's'] : [ms, 'ms'];
+  if (n >= 9.95) return [n.toFixed(0), unit];
+  return [n.toFixed(n >= 0.995 ? 1 : 2), unit];
 }
 
 export function ago(ms) {
