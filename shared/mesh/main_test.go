@@ -79,10 +79,11 @@ type fakes map[string]instance
 
 type instance func(*http.Request) answer
 
-// answer is a response without a body, or an error.
+// answer is a response or an error.
 type answer struct {
 	status int
 	header http.Header
+	body   string
 	err    error
 }
 
@@ -107,7 +108,11 @@ func (f fakes) RoundTrip(req *http.Request) (*http.Response, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
-	return &http.Response{StatusCode: a.status, Header: a.header, Body: http.NoBody}, nil
+	resp := &http.Response{StatusCode: a.status, Header: a.header, Body: http.NoBody}
+	if a.body != "" {
+		resp.Body = io.NopCloser(strings.NewReader(a.body))
+	}
+	return resp, nil
 }
 
 func newFakeMesh(cfg Config, f fakes, addrs ...string) (*Mesh, *names) {

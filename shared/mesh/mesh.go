@@ -161,7 +161,7 @@ func (m *Mesh) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	t := c.run()
+	t := c.fallBack(c.run())
 	took := m.deps.Now().Sub(began)
 	m.metrics.ended(c, t.outcome, took)
 	c.svc.tally.ended(c, t.outcome, took)

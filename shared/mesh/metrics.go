@@ -140,7 +140,9 @@ func (m *metrics) endpoint(e *endpoint) {
 	e.seconds = m.tryseconds.WithLabelValues(e.svc.name, e.ID)
 	e.ejectedGauge = m.ejected.WithLabelValues(e.svc.name, e.ID)
 	for o := range e.attempts {
-		if rulings[o].result != "short_circuited" && outcome(o) != noInstances && outcome(o) != spent && outcome(o) != full {
+		switch outcome(o) {
+		case spent, noInstances, full, fellBack, open, closed: // a call may end so, a try cannot
+		default:
 			e.attempts[o] = m.attempts.WithLabelValues(e.svc.name, e.ID, outcome(o).String())
 		}
 	}

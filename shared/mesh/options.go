@@ -46,6 +46,7 @@ type options struct {
 	idempotent bool
 	noRetry    bool
 	priority   Priority // empty is by class
+	fallback   *Fallback
 }
 
 type optionsKey struct{}

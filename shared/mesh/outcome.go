@@ -37,6 +37,7 @@ const (
 	spent                       // the call's time was up before it was sent
 	noInstances                 // nobody to ask
 	full                        // as much in flight at every instance as may be
+	fellBack                    // not well, but there was something to fall back on
 	open                        // the service breaker refused
 	closed                      // the mesh is closed
 )
@@ -84,6 +85,7 @@ var rulings = [...]struct { //nolint:gochecknoglobals // a table that never chan
 	spent:        {excluded, excluded, never, "timeout", KindDeadline},
 	noInstances:  {excluded, excluded, never, "no_instance", KindNoInstances},
 	full:         {excluded, excluded, never, "bulkhead", KindFull},
+	fellBack:     {excluded, excluded, never, "fallback", ""},
 	open:         {excluded, excluded, never, "short_circuited", KindOpen},
 	closed:       {excluded, excluded, never, "short_circuited", KindClosed},
 }
@@ -92,7 +94,7 @@ var rulings = [...]struct { //nolint:gochecknoglobals // a table that never chan
 func (o outcome) String() string {
 	return [...]string{
 		"answered", "client_error", "limited", "server_error", "gateway_error", "shed", "unreachable", "broken", "timeout",
-		"deadline", "cut_short", "canceled", "bad_request", "spent", "no_instances", "full", "open", "closed",
+		"deadline", "cut_short", "canceled", "bad_request", "spent", "no_instances", "full", "fallback", "open", "closed",
 	}[o]
 }
 

@@ -23,6 +23,7 @@ type service struct {
 	breakers [ClassCritical + 1]*breaker
 	lbPanic  prometheus.Counter
 	tally    tally
+	answers  answers
 	ejected  atomic.Int64 // instances of the set that are out of service
 
 	set atomic.Pointer[endpointSet]
