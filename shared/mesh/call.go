@@ -21,7 +21,9 @@ type call struct {
 	room  [2]*endpoint // tried's, usually
 	first try          // the only one, usually
 	sent  bool         // a try may have reached an instance
-	probe bool         // the breaker is half open
+
+	wasHedged bool // two tries were made at once
+	probe     bool // the breaker is half open
 }
 
 // newCall reads what is asked. Its error is an *Error.

@@ -19,6 +19,7 @@ type metrics struct {
 	attempts    *prometheus.CounterVec   // callee, instance, outcome
 	tryseconds  *prometheus.HistogramVec // callee, instance
 	retries     *prometheus.CounterVec   // callee, reason
+	hedges      *prometheus.CounterVec   // callee, won
 	state       *prometheus.GaugeVec     // callee, class
 	transitions *prometheus.CounterVec   // callee, class, from, to
 	ejected     *prometheus.GaugeVec     // callee, instance
@@ -68,6 +69,7 @@ func newMetrics(caller string, reg prometheus.Registerer, of *Mesh) *metrics {
 			ConstLabels: labels, Buckets: buckets(),
 		}, []string{"callee", "instance"}),
 		retries:     counter("mesh_client_retries_total", "Tries after the first, by why.", "callee", "reason"),
+		hedges:      counter("mesh_client_hedges_total", "Second requests beside a slow first, by whether theirs was the answer.", "callee", "won"),
 		state:       gauge("mesh_breaker_state", "Service breakers: 0 closed, 1 half open, 2 open.", "callee", "class"),
 		transitions: counter("mesh_breaker_transitions_total", "Changes of service breakers.", "callee", "class", "from", "to"),
 		ejected:     gauge("mesh_outlier_ejected", "Whether an instance is ejected.", "callee", "instance"),
@@ -80,7 +82,7 @@ func newMetrics(caller string, reg prometheus.Registerer, of *Mesh) *metrics {
 		series:      make(map[seriesKey]*series),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.seconds, m.attempts, m.tryseconds, m.retries, m.state, m.transitions, m.ejected, m.ejections,
+		reg.MustRegister(m.requests, m.seconds, m.attempts, m.tryseconds, m.retries, m.hedges, m.state, m.transitions, m.ejected, m.ejections,
 			m.lbPanic, knowledge{of, m})
 	}
 	return m

@@ -47,6 +47,7 @@ type options struct {
 	noRetry    bool
 	priority   Priority // empty is by class
 	fallback   *Fallback
+	hedge      bool
 }
 
 type optionsKey struct{}

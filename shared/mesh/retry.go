@@ -44,7 +44,11 @@ func (c *call) attempt(ctx context.Context, attempt int) trial {
 		return trial{outcome: full, err: errFull}
 	}
 	c.tried = append(c.tried, e)
-	t := c.newTry(e).run(ctx, attempt, now, limit)
+	if attempt == 1 && !probe && c.hedgeable() {
+		return c.hedged(ctx, endpoints, e, now, limit)
+	}
+	try := c.newTry(e)
+	t := try.run(try.begin(ctx), attempt, now, limit)
 	c.sent = c.sent || t.sent
 	e.learn(t, probe, limit)
 	return t
@@ -61,7 +65,7 @@ func givenUp(ctx context.Context) trial {
 // another decides whether t is to be followed by another try, and after what pause.
 func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Duration, again bool) {
 	cfg := c.mesh.cfg
-	if attempt >= cfg.Tries || ctx.Err() != nil || !c.body.again() {
+	if attempt >= cfg.Tries || c.wasHedged || ctx.Err() != nil || !c.body.again() {
 		return 0, false
 	}
 	if c.probe && t.outcome != unreachable { // the breaker has let one request through, not two

@@ -24,7 +24,9 @@ type service struct {
 	lbPanic  prometheus.Counter
 	tally    tally
 	answers  answers
-	ejected  atomic.Int64 // instances of the set that are out of service
+	pacesMu  sync.Mutex
+	paces    map[string]*pace // by route; of calls that may be hedged
+	ejected  atomic.Int64     // instances of the set that are out of service
 
 	set atomic.Pointer[endpointSet]
 	mu  sync.Mutex // serialises changes of set, and ejections

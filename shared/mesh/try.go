@@ -19,6 +19,7 @@ type trial struct {
 	at         time.Time     // when
 	took       time.Duration // until the headers, or the error
 	sent       bool          // it may have reached the instance
+	of         *try          // set for a hedge only
 	refused    bool          // nobody listens there
 	retryAfter time.Duration // the pause the callee asked for; zero if none
 }
@@ -54,11 +55,16 @@ func (c *call) newTry(e *endpoint) *try {
 	return t
 }
 
+// begin gives the try a context, which ends with it.
+func (t *try) begin(ctx context.Context) context.Context {
+	ctx, t.cancel = context.WithCancelCause(ctx)
+	return ctx
+}
+
 // run sends the request and waits at most limit for the response's headers. Reading the body is bounded by the call's
-// deadline.
+// deadline. The context is that of begin.
 func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.Duration) trial {
 	c, e := t.call, t.at
-	ctx, t.cancel = context.WithCancelCause(ctx)
 	t.timer = time.AfterFunc(limit, t.expire)
 	e.inflight.Add(1)
 	delivered := false
