@@ -36,6 +36,8 @@ func rows() []row {
 		{"hops", "the last of three services in a row refuses, 300 GET/s at the first", threeHops},
 		{"deadline", "calls through three services; clients that go away", deadlines},
 		{"consul", "Consul is killed, stopped, replaced by an empty one, and left without a leader, 100 calls/s", loseConsul},
+		{"cold", "the caller and one of 3 are killed and start while Consul is away", coldStart},
+		{"odd", "probes that hang, a flapping node, one instance only, none at all, a hundred that join at once", oddities},
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -29,17 +31,14 @@ func (t *trial) node(ctx context.Context, service string, env ...string) (*proce
 	number := len(t.nodes) + 1
 	p, err := newProcess(ctx, t.dir, service, service+"-"+strconv.Itoa(number), append([]string{
 		"CONSUL_HTTP_ADDR=" + t.consul, "CHAOS_SEED=" + strconv.FormatUint(t.seed+uint64(number), 10),
-		"CHAOS_LEDGER=" + t.ledger(service, number),
+		"CHAOS_LEDGER=" + filepath.Join(t.dir, service+"-"+strconv.Itoa(number)+".ledger"),
+		"STATE_DIR=" + filepath.Join(t.dir, service+"-"+strconv.Itoa(number)+".state"),
 	}, env...))
 	if err != nil {
 		return nil, err
 	}
 	t.nodes = append(t.nodes, p)
 	return p, nil
-}
-
-func (t *trial) ledger(service string, number int) string {
-	return t.dir + "/" + service + "-" + strconv.Itoa(number) + ".ledger"
 }
 
 // cast starts n nodes of service "up" and a caller, and waits until the caller knows them all.
@@ -115,6 +114,13 @@ func (t *trial) watch(ctx context.Context, survivors ...*process) error {
 		t.watched, t.before = append(t.watched, p), append(t.before, u)
 	}
 	return nil
+}
+
+// forget takes a process out of the survivors.
+func (t *trial) forget(p *process) {
+	if i := slices.Index(t.watched, p); i >= 0 {
+		t.watched, t.before = slices.Delete(t.watched, i, i+1), slices.Delete(t.before, i, i+1)
+	}
 }
 
 // mostLeaked is what a process may hold more than before: a connection to Consul that is not idle yet, with its goroutines.
