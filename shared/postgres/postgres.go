@@ -128,6 +128,16 @@ const tries = 3
 // as Deadline, a lock not had in time as Conflict with code busy; a commit whose answer was lost is Unavailable too: the
 // caller cannot know, and an idempotency key or a transaction id lets it ask again.
 func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	return untilWon(ctx, func() error { return db.WithContext(ctx).Transaction(do) })
+}
+
+// Alone runs do, which makes one statement, without a transaction around it: the statement is its own, in one round trip
+// instead of three. Otherwise it is like InTx.
+func Alone(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	return untilWon(ctx, func() error { return do(db.WithContext(ctx)) })
+}
+
+func untilWon(ctx context.Context, do func() error) error {
 	var err error
 	for try := range tries {
 		if try > 0 {
@@ -137,8 +147,7 @@ func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 			case <-time.After(rand.N(20 * time.Millisecond << try)):
 			}
 		}
-		err = db.WithContext(ctx).Transaction(do)
-		if !lostToAnother(err) {
+		if err = do(); !lostToAnother(err) {
 			break
 		}
 	}

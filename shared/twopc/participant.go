@@ -94,6 +94,7 @@ func NewParticipant(deps Deps, actions map[string]Action) *Participant {
 // Routes registers the participant's messages on s, the server of service.
 func (p *Participant) Routes(s *httpapi.Server, service string) {
 	httpapi.Handle(s, PrepareRoute(service), p.prepare)
+	httpapi.Handle(s, PrepareAllRoute(service), p.prepareAll)
 	httpapi.Handle(s, FinishRoute(service), p.finish)
 	httpapi.Handle(s, SettledRoute(service), p.settled)
 }
@@ -106,16 +107,19 @@ func (p *Participant) prepare(ctx context.Context, in *PrepareInput) (*contract.
 	return &contract.Body[Vote]{Body: Vote{State: state}}, nil
 }
 
+func (p *Participant) prepareAll(ctx context.Context, in *PrepareAllInput) (*PrepareAllOutput, error) {
+	votes, err := p.PrepareAll(ctx, in.Body.Branches)
+	if err != nil {
+		return nil, err
+	}
+	out := new(PrepareAllOutput)
+	out.Body.Votes = votes
+	return out, nil
+}
+
 func (p *Participant) finish(ctx context.Context, in *FinishInput) (*FinishOutput, error) {
 	out := new(FinishOutput)
-	for _, d := range in.Body.Decisions {
-		state, err := p.Finish(ctx, d)
-		if err != nil {
-			// One branch that cannot be finished now does not hold up the others; it will be told again.
-			p.deps.Log.WarnContext(ctx, "finish branch", "gid", d.GID, "branch", d.Branch, "error", err)
-		}
-		out.Body.Branches = append(out.Body.Branches, Finished{GID: d.GID, Branch: d.Branch, State: state})
-	}
+	out.Body.Branches = p.FinishAll(ctx, in.Body.Decisions)
 	return out, nil
 }
 
@@ -159,7 +163,7 @@ func refuse(tx *gorm.DB, m Prepare, why *fault.Error) (bool, BranchState, error)
 	if err != nil {
 		return false, "", err
 	}
-	first, err := insert(tx, row{GID: m.GID, Branch: m.Branch, State: Aborted, Action: m.Action, Digest: m.digest(), Reason: reason})
+	first, err := insert(tx, row{GID: m.GID, Branch: m.Branch, State: Aborted, Action: m.Action, Key: m.Key, Digest: m.digest(), Reason: reason})
 	if err != nil || first {
 		return first, Aborted, err
 	}
@@ -176,30 +180,39 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason.Error() }
 
-func (p *Participant) vote(tx *gorm.DB, m Prepare) (BranchState, error) {
-	state, at := Prepared, (*time.Time)(nil)
-	now := p.deps.Now()
-	if m.OnePhase {
-		state, at = Committed, &now
+// branch is the row of a yes to m.
+func (p *Participant) branch(m Prepare) row {
+	r := row{
+		GID: m.GID, Branch: m.Branch, State: vote(m), Action: m.Action, Key: m.Key, Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline,
 	}
-	first, err := insert(tx, row{
-		GID: m.GID, Branch: m.Branch, State: state, Action: m.Action, Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline, FinishedAt: at,
-	})
+	if m.OnePhase {
+		r.FinishedAt = now(p)
+	}
+	return r
+}
+
+func (p *Participant) vote(tx *gorm.DB, m Prepare) (BranchState, error) {
+	first, err := insert(tx, p.branch(m))
 	if err != nil {
 		return "", err
 	}
 	if !first {
 		return repeated(tx, m)
 	}
+	return vote(m), p.act(tx, m)
+}
+
+// act does what m asks for. Its error is a refusal where the action forbids it.
+func (p *Participant) act(tx *gorm.DB, m Prepare) error {
 	action, ok := p.actions[m.Action]
 	if !ok {
-		return "", &refusal{reason: no(fault.New(fault.Invalid, "unknown_action", "this service has no action %q", m.Action))}
+		return &refusal{reason: no(fault.New(fault.Invalid, "unknown_action", "this service has no action %q", m.Action))}
 	}
-	if now.After(m.Deadline) {
-		return "", &refusal{reason: no(fault.New(fault.Deadline, "deadline", "the transaction's deadline is over"))}
+	if p.deps.Now().After(m.Deadline) {
+		return &refusal{reason: no(fault.New(fault.Deadline, "deadline", "the transaction's deadline is over"))}
 	}
 	t := Tx{DB: tx, GID: m.GID}
-	err = action.prepare(t, m.Payload)
+	err := action.prepare(t, m.Payload)
 	if err == nil && m.OnePhase {
 		err = action.commit(t, m.Payload)
 	}
@@ -207,10 +220,10 @@ func (p *Participant) vote(tx *gorm.DB, m Prepare) (BranchState, error) {
 	if !postgres.Busy(err) && errors.As(err, &f) { // a row that was not to be had says nothing about the action
 		switch f.Kind {
 		case fault.Invalid, fault.Forbidden, fault.NotFound, fault.Conflict:
-			return "", &refusal{reason: no(f)}
+			return &refusal{reason: no(f)}
 		}
 	}
-	return state, err
+	return err
 }
 
 // no turns why an action was refused into the vote: whatever the kind was, on the wire a no is a conflict.
@@ -220,7 +233,7 @@ func no(f *fault.Error) *fault.Error {
 
 // repeated answers a prepare for a branch that is known.
 func repeated(tx *gorm.DB, m Prepare) (BranchState, error) {
-	known, err := find(tx, m.GID, m.Branch, false)
+	known, err := find(tx, m.GID, m.Branch)
 	if err != nil {
 		return "", err
 	}
@@ -243,7 +256,7 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, erro
 	crash.At(crash.BeforeFinish)
 	var state BranchState
 	// Not forced: a branch that forgets this in a crash is prepared again, and asks.
-	err := postgres.InLazyTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
+	err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
 		state, err = p.carryOut(tx, d)
 		return err
 	})
@@ -257,28 +270,34 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, erro
 	return state, nil
 }
 
+// carryOut tries what is usual first: the branch is prepared.
 func (p *Participant) carryOut(tx *gorm.DB, d Decision) (BranchState, error) {
 	want := BranchState(d.State)
-	known, err := find(tx, d.GID, d.Branch, true)
-	if errors.Is(err, gorm.ErrRecordNotFound) && want == Aborted {
+	known := row{GID: d.GID, Branch: d.Branch}
+	err := postgres.Found(tx.Raw(`UPDATE tx_branch SET state = ?, finished_at = ? WHERE gid = ? AND branch = ? AND state = 'prepared'
+		RETURNING gid, branch, action, payload, set_config('synchronous_commit', 'off', true)`, want, p.deps.Now(), d.GID, d.Branch).Scan(&known), gorm.ErrRecordNotFound)
+	if err == nil {
+		return want, p.move(tx, known, want)
+	}
+	if !errors.Is(err, gorm.ErrRecordNotFound) {
+		return "", err
+	}
+	if want == Aborted { // unless it is known, its prepare is still to come, and must find this
 		first, err := insert(tx, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
 		if err != nil || first {
 			return Aborted, err
 		}
-		known, err = find(tx, d.GID, d.Branch, true) // its prepare came in between
-		if err != nil {
-			return "", err
-		}
-	} else if errors.Is(err, gorm.ErrRecordNotFound) {
-		return contradiction(tx, d, "unknown")
-	} else if err != nil {
-		return "", err
 	}
-	switch known.State {
-	case want:
+	known, err = find(tx, d.GID, d.Branch)
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return contradiction(tx, d, "unknown")
+	case err != nil:
+		return "", err
+	case known.State == want:
 		return want, nil
-	case Prepared:
-		return want, p.move(tx, known, want)
+	case known.State == Prepared: // its prepare came in between
+		return p.carryOut(tx, d)
 	default:
 		return contradiction(tx, d, string(known.State))
 	}
@@ -298,7 +317,7 @@ func (p *Participant) move(tx *gorm.DB, b row, to BranchState) error {
 	if err := step(Tx{DB: tx, GID: b.GID}, b.Payload); err != nil {
 		return fmt.Errorf("finish branch %s/%d: %w", b.GID, b.Branch, err)
 	}
-	return tx.Exec("UPDATE tx_branch SET state = ?, finished_at = ? WHERE gid = ? AND branch = ?", to, p.deps.Now(), b.GID, b.Branch).Error
+	return nil
 }
 
 func contradiction(tx *gorm.DB, d Decision, found string) (BranchState, error) {
@@ -312,6 +331,7 @@ type row struct {
 	Branch     int
 	State      BranchState
 	Action     string
+	Key        string
 	Payload    json.RawMessage
 	Digest     []byte
 	Deadline   *time.Time
@@ -328,9 +348,9 @@ func (m Prepare) digest() []byte {
 
 // insert reports whether r is the first that is known of its branch.
 func insert(tx *gorm.DB, r row) (first bool, err error) {
-	res := tx.Exec(`INSERT INTO tx_branch (gid, branch, state, action, payload, digest, deadline, reason, finished_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		r.GID, r.Branch, r.State, r.Action, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt)
+	res := tx.Exec(`INSERT INTO tx_branch (gid, branch, state, action, key, payload, digest, deadline, reason, finished_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		r.GID, r.Branch, r.State, r.Action, r.Key, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt)
 	return res.RowsAffected == 1, res.Error
 }
 
@@ -343,12 +363,9 @@ func jsonb(b json.RawMessage) any {
 }
 
 // find reads a branch; gorm.ErrRecordNotFound where it is unknown.
-func find(tx *gorm.DB, gid uuid.UUID, branch int, lock bool) (r row, err error) {
-	q := "SELECT gid, branch, state, action, payload, digest, deadline, reason, finished_at FROM tx_branch WHERE gid = ? AND branch = ?"
-	if lock {
-		q += " FOR UPDATE"
-	}
-	err = postgres.Found(tx.Raw(q, gid, branch).Scan(&r), gorm.ErrRecordNotFound)
+func find(tx *gorm.DB, gid uuid.UUID, branch int) (r row, err error) {
+	err = postgres.Found(tx.Raw("SELECT gid, branch, state, action, payload, digest, deadline, reason, finished_at FROM tx_branch WHERE gid = ? AND branch = ?",
+		gid, branch).Scan(&r), gorm.ErrRecordNotFound)
 	return r, err
 }
 

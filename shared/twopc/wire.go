@@ -29,6 +29,7 @@ type Prepare struct {
 	GID      uuid.UUID       `json:"gid" format:"uuid"`
 	Branch   int             `json:"branch" minimum:"0" maximum:"15"`
 	Action   string          `json:"action"`
+	Key      string          `json:"key,omitempty" doc:"The thing that is changed"`
 	Payload  json.RawMessage `json:"payload"`
 	Deadline time.Time       `json:"deadline"`
 	OnePhase bool            `json:"one_phase,omitempty" doc:"It is the only branch: commit at once"`
@@ -42,6 +43,28 @@ type Vote struct {
 	State BranchState `json:"state"`
 }
 
+// PrepareAllInput carries the prepare messages of several transactions.
+type PrepareAllInput struct {
+	Body struct {
+		Branches []Prepare `json:"branches" minItems:"1" maxItems:"200"`
+	}
+}
+
+// Voted is the vote on one branch of several. State is empty where the branch was not voted on in this company: ask
+// again, for it alone.
+type Voted struct {
+	GID    uuid.UUID   `json:"gid" format:"uuid"`
+	Branch int         `json:"branch"`
+	State  BranchState `json:"state"`
+}
+
+// PrepareAllOutput answers each message, in order.
+type PrepareAllOutput struct {
+	Body struct {
+		Votes []Voted `json:"votes"`
+	}
+}
+
 // Decision tells one branch the outcome.
 type Decision struct {
 	GID    uuid.UUID         `json:"gid" format:"uuid"`
@@ -49,8 +72,8 @@ type Decision struct {
 	State  coordinator.State `json:"state" enum:"committed,aborted"`
 }
 
-// MaxDecisions is how many decisions one message may hold.
-const MaxDecisions = 200
+// MaxBranches is how many branches one message may be about.
+const MaxBranches = 200
 
 // FinishInput tells branches their outcomes, batched.
 type FinishInput struct {
@@ -79,6 +102,14 @@ func PrepareRoute(service string) contract.Route[PrepareInput, contract.Body[Vot
 	return contract.Route[PrepareInput, contract.Body[Vote]]{
 		ID: "prepare-branch", Service: service, Method: http.MethodPost, Path: "/internal/v1/tx/prepare",
 		Permission: identity.Internal, Keyed: true, Summary: "Vote on a branch",
+	}
+}
+
+// PrepareAllRoute asks service for its votes on branches of different transactions.
+func PrepareAllRoute(service string) contract.Route[PrepareAllInput, PrepareAllOutput] {
+	return contract.Route[PrepareAllInput, PrepareAllOutput]{
+		ID: "prepare-branches", Service: service, Method: http.MethodPost, Path: "/internal/v1/tx/prepare-all",
+		Permission: identity.Internal, Keyed: true, Summary: "Vote on several branches",
 	}
 }
 
