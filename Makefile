@@ -4,7 +4,7 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e bench-2pc model lint fmt build tidy verify tools souk
+.PHONY: help demo up down status test e2e bench-2pc bench-mesh model lint fmt build tidy verify tools souk
 
 help: ## list these commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ e2e: souk ## the end-to-end tests alone: journeys, races and faults on a shop of
 
 bench-2pc: ## measure two-phase commit against one local transaction (about 3 minutes)
 	@go run ./deploy/bench/twopc
+
+bench-mesh: ## measure calls by name, the balancer and the gateway, beside nginx and Caddy (about 6 minutes)
+	@go run ./deploy/bench/mesh
 
 model: souk ## check the model of two-phase commit with spin, and that the check can fail
 	@$(SOUK) model

@@ -13,9 +13,11 @@ import (
 	"souk/shared/contract/coordinator"
 	"souk/shared/crash"
 	"souk/shared/fault"
+	"souk/shared/telemetry"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/attribute"
 )
 
 // Times of one transaction.
@@ -141,17 +143,27 @@ func (s *Service) fly(ctx context.Context, f *flight) {
 	defer inline.Stop()
 	m := newMachine(len(f.branches))
 	phase, since := m.phase, s.deps.Now()
+	ctx, whole := telemetry.Start(ctx, "2pc", attribute.String("twopc.gid", f.gid.String()), attribute.Int("twopc.branches", len(f.branches)))
+	defer whole.End()
+	inPhase, span := telemetry.Start(ctx, "2pc "+phase.String())
+	defer func() { span.End() }()
 
 	for e := (event{kind: begun}); ; e = s.next(f, events, deadline.C, inline.C) {
 		s.note(f, e)
-		for _, a := range m.step(e) {
-			s.perform(ctx, f, a, events)
+		actions := m.step(e)
+		if m.phase != phase && m.phase != over { // what a phase asks of others is inside its span
+			span.End()
+			inPhase, span = telemetry.Start(ctx, "2pc "+m.phase.String())
+		}
+		for _, a := range actions {
+			s.perform(inPhase, f, a, events)
 			if a.kind == answer {
+				whole.SetAttributes(attribute.String("twopc.outcome", string(a.state)))
 				inline.Reset(inlineTime)
 			}
 		}
 		if m.phase != phase {
-			s.seen.seconds.WithLabelValues(phase.String()).Observe(s.deps.Now().Sub(since).Seconds())
+			telemetry.Observe(ctx, s.seen.seconds.WithLabelValues(phase.String()), s.deps.Now().Sub(since).Seconds())
 			phase, since = m.phase, s.deps.Now()
 		}
 		if m.phase == over {
@@ -302,12 +314,15 @@ func lostReason(service string, err error) *fault.Problem {
 
 // settle has the register decide, and returns what is true from now on, whoever wrote it.
 func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
-	if d.Outcome == coordinator.Committed {
-		crash.At(crash.BeforeDecision)
+	before, after := crash.BeforeDecision, crash.AfterDecision
+	if d.Outcome == coordinator.Aborted {
+		before, after = crash.BeforeAbort, crash.AfterAbort
 	}
+	crash.At(before)
 	r, err := s.decide(ctx, d, lazily)
 	if err == nil && r.tooLate {
 		d.Outcome, d.Reason = coordinator.Aborted, fault.New(fault.Deadline, "deadline", "the transaction was not settled in time").Problem()
+		after = crash.AfterAbort
 		r, err = s.decide(ctx, d, false)
 	}
 	if err != nil {
@@ -315,9 +330,7 @@ func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
 		s.deps.Log.ErrorContext(ctx, "the outcome of a transaction is not known", "gid", d.GID, "error", err)
 		return event{kind: registerLost}
 	}
-	if d.Outcome == coordinator.Committed {
-		crash.At(crash.AfterDecision)
-	}
+	crash.At(after)
 	return event{kind: registered, state: r.truth.Outcome, reason: r.truth.Reason}
 }
 
@@ -377,9 +390,11 @@ func (s *Service) leave(ctx context.Context, f *flight, a action) {
 }
 
 func (s *Service) complete(ctx context.Context, gid uuid.UUID, heuristic bool, timeline []coordinator.Event) {
+	crash.At(crash.BeforeComplete)
 	if _, err := s.completes.ask(ctx, s.completion(ctx, gid, heuristic, timeline)); err != nil {
 		s.incomplete(ctx, err)
 	}
+	crash.At(crash.AfterComplete)
 }
 
 func (s *Service) completion(ctx context.Context, gid uuid.UUID, heuristic bool, timeline []coordinator.Event) completion {

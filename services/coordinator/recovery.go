@@ -11,6 +11,7 @@ import (
 
 	"souk/shared/contract"
 	"souk/shared/contract/coordinator"
+	"souk/shared/crash"
 	"souk/shared/fault"
 	"souk/shared/loop"
 	"souk/shared/twopc"
@@ -38,6 +39,7 @@ func (s *Service) Run(ctx context.Context) error {
 // Recover drives once what is due. The failure of one transaction, or of one participant, does not hold up the others.
 func (s *Service) Recover(ctx context.Context) error {
 	s.count(ctx)
+	crash.At(crash.BeforeLease)
 	due, err := s.register.due(ctx, recoverAtOnce, s.event("taken_over", "", ""))
 	if err != nil {
 		s.seen.registerErrors.Inc()
@@ -45,6 +47,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	if err != nil || len(due) == 0 {
 		return err
 	}
+	crash.At(crash.AfterLease)
 	s.seen.takeovers.Add(float64(len(due)))
 	answers := s.tellDue(ctx, due)
 
@@ -71,7 +74,9 @@ func (s *Service) Recover(ctx context.Context) error {
 			continue
 		}
 		pause := min(firstPause<<min(d.Attempts, doublings), longestPause)
+		crash.At(crash.BeforePostpone)
 		failed = errors.Join(failed, s.register.postpone(ctx, d.GID, rand.N(pause), strings.Join(waitingFor, ", ")))
+		crash.At(crash.AfterPostpone)
 	}
 	if len(completions) > 0 {
 		if _, err := s.completeAll(ctx, completions); err != nil {
@@ -129,11 +134,13 @@ func (s *Service) count(ctx context.Context) {
 
 // Resolve answers participants in doubt. See register.fence for what makes the answer final.
 func (s *Service) Resolve(ctx context.Context, in *coordinator.ResolveInput) (*coordinator.ResolveOutput, error) {
+	crash.At(crash.BeforeFence)
 	rows, fenced, err := s.register.fence(ctx, in.Body.Questions, s.event("decided", "", "aborted: nobody had decided by its deadline"))
 	if err != nil {
 		s.seen.registerErrors.Inc()
 		return nil, err
 	}
+	crash.At(crash.AfterFence)
 	s.seen.decisions.WithLabelValues(string(coordinator.Aborted), string(fault.Deadline)).Add(float64(fenced))
 	decided := make(map[uuid.UUID]coordinator.Outcome, len(rows))
 	for _, d := range rows {
@@ -161,11 +168,13 @@ func (s *Service) Abort(ctx context.Context, in *contract.ByID) (*contract.Body[
 		Reason:   fault.New(fault.Conflict, "voided", "the transaction was called off").Problem(),
 		Timeline: []coordinator.Event{s.event("decided", "", "aborted on request")},
 	}
+	crash.At(crash.BeforeCallOff)
 	truth, won, err := s.register.decide(ctx, d, false)
 	if err != nil {
 		s.seen.registerErrors.Inc()
 		return nil, err
 	}
+	crash.At(crash.AfterCallOff)
 	if won {
 		s.seen.decided(d)
 	}

@@ -34,7 +34,8 @@ func (s *Service) Deliver(ctx context.Context, in *contract.ByID) (*contract.Bod
 
 // move does what the keyed request of ctx asks of an order that its caller may see.
 func (s *Service) move(ctx context.Context, id uuid.UUID, do func(o *row, who by) (change, error)) (*contract.Body[order.Order], error) {
-	return idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Body[order.Order], error) {
+	var done change
+	out, err := idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Body[order.Order], error) {
 		o, err := lock(tx, id, visible(ctx))
 		if err != nil {
 			return nil, err
@@ -50,6 +51,11 @@ func (s *Service) move(ctx context.Context, id uuid.UUID, do func(o *row, who by
 		if err != nil {
 			return nil, err
 		}
+		done = c
 		return &contract.Body[order.Order]{Body: w.order()}, nil
 	})
+	if err == nil && done.ToStatus != "" { // or it is the stored answer
+		s.moved.WithLabelValues(string(done.ToStatus)).Inc()
+	}
+	return out, err
 }

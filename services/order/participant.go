@@ -55,6 +55,9 @@ func (s *Service) endPaying(tx twopc.Tx, id uuid.UUID, end func(*row, by) (chang
 	if err != nil {
 		return err
 	}
+	if c.ToStatus == order.Paid {
+		tx.AfterCommit(s.moved.WithLabelValues(string(order.Paid)).Inc)
+	}
 	return write(tx.DB, o, c)
 }
 
@@ -82,6 +85,9 @@ func (s *Service) commitRefund(tx twopc.Tx, p order.Refund) error {
 	c, err := o.refund(p.Amount, s.part(tx, payment.Service))
 	if err != nil {
 		return err
+	}
+	if c.ToStatus == order.Refunded {
+		tx.AfterCommit(s.moved.WithLabelValues(string(order.Refunded)).Inc)
 	}
 	return write(tx.DB, o, c)
 }

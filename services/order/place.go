@@ -40,9 +40,14 @@ func (s *Service) Place(ctx context.Context, in *order.PlaceInput) (*contract.Cr
 		if err != nil {
 			return nil, false, err
 		}
+		fresh := false
 		out, err := idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Created[order.Order], error) {
+			fresh = true
 			return s.place(ctx, tx, lines, total, in.Body.Note)
 		})
+		if err == nil && fresh {
+			s.moved.WithLabelValues(string(order.Created)).Inc()
+		}
 		// Not final to Steps, which only spares a repetition the question to the product service: Once has stored the
 		// answer already, in the transaction that made the order.
 		return out, false, err

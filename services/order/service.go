@@ -29,6 +29,7 @@ type Service struct {
 	mesh     *http.Client
 	now      func() time.Time
 	payments *prometheus.CounterVec
+	moved    *prometheus.CounterVec
 }
 
 // New makes the service.
@@ -38,8 +39,14 @@ func New(deps Deps) *Service {
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "order_payments_total", Help: "Requests to pay an order, by what came of them: paid, refused, unknown or failed.",
 		}, []string{"outcome"}),
+		moved: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "orders_total", Help: "Orders that came to a status, each once: created is placed.",
+		}, []string{"status"}),
 	}
-	deps.Metrics.MustRegister(s.payments)
+	deps.Metrics.MustRegister(s.payments, s.moved)
+	for _, status := range []order.Status{order.Created, order.Paid, order.Refunded} {
+		s.moved.WithLabelValues(string(status)) // so that a rate of zero is a zero, and not nothing
+	}
 	s.Participant = twopc.NewParticipant(
 		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now},
 		map[string]twopc.Action{

@@ -96,6 +96,7 @@ func (s *Service) capture(tx twopc.Tx, c payment.Charge) error {
 	}); err != nil {
 		return err
 	}
+	tx.AfterCommit(func() { s.captured.WithLabelValues(string(c.Amount.Currency)).Add(float64(c.Amount.Amount)) })
 	return s.post(tx.DB, movement{kind: movedByCapture, reference: c.PaymentID, gid: tx.GID},
 		leg{account: walletOf(c.UserID, c.Amount.Currency), amount: -c.Amount.Amount, held: true},
 		leg{account: shopAccount(payment.KindMerchant, c.Amount.Currency), amount: c.Amount.Amount})
@@ -193,6 +194,7 @@ func (s *Service) payRefund(tx twopc.Tx, r payment.Refund) error {
 	}); err != nil {
 		return err
 	}
+	tx.AfterCommit(func() { s.refunded.WithLabelValues(string(r.Amount.Currency)).Add(float64(r.Amount.Amount)) })
 	return s.post(tx.DB, movement{kind: movedByRefund, reference: r.RefundID, gid: tx.GID},
 		leg{account: walletOf(p.UserID, p.Currency), amount: r.Amount.Amount},
 		leg{account: shopAccount(payment.KindMerchant, p.Currency), amount: -r.Amount.Amount, held: true})

@@ -46,6 +46,8 @@ type Service struct {
 	provider Provider
 	now      func() time.Time
 	log      *slog.Logger
+	captured *prometheus.CounterVec
+	refunded *prometheus.CounterVec
 }
 
 // New makes the service. It panics without a webhook secret: with an empty one anybody could sign.
@@ -59,7 +61,16 @@ func New(cfg Config, deps Deps) *Service {
 	if cfg.ReconcileAfter == 0 {
 		cfg.ReconcileAfter = defaultReconcileAfter
 	}
-	s := &Service{cfg: cfg, db: deps.DB, mesh: deps.Mesh, provider: deps.Provider, now: deps.Now, log: deps.Log}
+	s := &Service{
+		cfg: cfg, db: deps.DB, mesh: deps.Mesh, provider: deps.Provider, now: deps.Now, log: deps.Log,
+		captured: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "payment_captured_minor_total", Help: "What customers have paid, in minor units.",
+		}, []string{"currency"}),
+		refunded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "payment_refunded_minor_total", Help: "What went back to them, in minor units.",
+		}, []string{"currency"}),
+	}
+	deps.Metrics.MustRegister(s.captured, s.refunded)
 	s.Participant = twopc.NewParticipant(
 		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now}, s.actions())
 	return s

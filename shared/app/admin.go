@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 )
 
 // checkTime bounds a readiness check; Consul waits one second for the answer.
@@ -27,16 +26,19 @@ type admin struct {
 	ready   atomic.Bool
 	drained atomic.Bool // has left Consul and serves on for those who have not noticed
 	checks  []func(context.Context) error
+	mux     *http.ServeMux
 	server  *http.Server
 	addr    net.Addr
 }
 
 func newAdmin(metrics prometheus.Gatherer) *admin {
-	a := new(admin)
 	mux := http.NewServeMux()
+	a := &admin{mux: mux}
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "alive") })
 	mux.HandleFunc("GET /readyz", a.readyz)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, // the format that has exemplars
+	}))
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
@@ -120,9 +122,4 @@ func askReady(ctx context.Context, addr string) error {
 		return fmt.Errorf("/readyz answered %s", resp.Status)
 	}
 	return nil
-}
-
-// traced takes up the trace that a request belongs to.
-func (a *App) traced(next http.Handler) http.Handler {
-	return otelhttp.NewHandler(next, a.Name)
 }

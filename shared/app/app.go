@@ -18,10 +18,12 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
+	"souk/shared/crash"
 	"souk/shared/httpapi"
 	"souk/shared/identity"
 	"souk/shared/mesh"
@@ -32,7 +34,6 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"gorm.io/gorm"
 )
 
@@ -69,6 +70,7 @@ type App struct {
 	Out     io.Writer // where a command writes what it was asked for; the log goes elsewhere
 
 	getenv    map[string]string
+	started   time.Time
 	registry  *registry.Registry
 	mesh      *mesh.Mesh
 	db        *gorm.DB
@@ -183,9 +185,12 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	}
 	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{
 		Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now,
-		Wrap: func(rt http.RoundTripper) http.RoundTripper { return otelhttp.NewTransport(rt) },
+		Wrap: func(rt http.RoundTripper) http.RoundTripper { return crash.Transport(telemetry.Transport(rt)) },
 	})
 	a.Mesh = a.mesh.Client()
+	a.started = a.Now()
+	a.admin.show(a.view)
+	a.admin.mux.HandleFunc("GET /targets", a.targets)
 	// The loops outlive the signal: a request that is being finished may need them.
 	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
 	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier()})
@@ -219,7 +224,7 @@ func (a *App) Database(ctx context.Context, sets ...postgres.MigrationSet) (*gor
 	if a.Config.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set")
 	}
-	db, err := postgres.Open(postgres.Config{URL: string(a.Config.DatabaseURL), MaxConns: a.Config.DatabaseConns})
+	db, err := postgres.Open(postgres.Config{URL: string(a.Config.DatabaseURL), MaxConns: a.Config.DatabaseConns, Metrics: a.Metrics})
 	if err != nil {
 		return nil, err
 	}
@@ -302,7 +307,7 @@ func (a *App) Serve(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{
-		Handler:           a.traced(a.draining(a.HTTP.Handler())),
+		Handler:           crash.Handler(telemetry.Handler(a.draining(a.HTTP.Handler()))),
 		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
 	}
 	go func() {
@@ -314,7 +319,9 @@ func (a *App) Serve(ctx context.Context) error {
 	// The registration has a loop of its own, because on the way out it stops first: or it would register us again.
 	reg := registry.Registration{
 		Service: a.Name, Host: a.Config.AdvertiseHost, Port: port, AdminPort: adminPort,
-		Meta: map[string]string{"version": a.Config.Version, "instance": a.Config.Instance},
+		Meta: map[string]string{
+			"version": a.Config.Version, "instance": a.Config.Instance, "metrics_port": strconv.Itoa(adminPort),
+		},
 	}
 	regCtx, unregister := context.WithCancel(a.loopCtx)
 	registered := make(chan struct{})

@@ -36,11 +36,25 @@ type pathKey struct{}
 
 type routeKey struct{}
 
+// route is what a request is called in its log event and metrics.
+type route struct {
+	name   string
+	stream bool
+}
+
 // NameRoute names the request of ctx in its log event and metrics, for a handler that Fallback calls. The names must be
 // few: each is a time series.
 func NameRoute(ctx context.Context, name string) {
-	if route, ok := ctx.Value(routeKey{}).(*string); ok {
-		*route = name
+	if r, ok := ctx.Value(routeKey{}).(*route); ok {
+		r.name = name
+	}
+}
+
+// NameStream is NameRoute for an answer that goes on for as long as its client likes: that is no time to answer, and is left
+// out of the metric of those.
+func NameStream(ctx context.Context, name string) {
+	if r, ok := ctx.Value(routeKey{}).(*route); ok {
+		r.name, r.stream = name, true
 	}
 }
 
@@ -60,25 +74,28 @@ func (s *Server) observe(c *gin.Context) {
 	ctx := contract.WithRequestID(c.Request.Context(), id)
 	ctx = context.WithValue(ctx, pathKey{}, c.GetHeader(ForwardedPrefix)+c.Request.URL.Path)
 	ctx, noted := telemetry.WithEvent(ctx)
-	route := c.FullPath()
-	if route == "" {
-		route = "none"
-		ctx = context.WithValue(ctx, routeKey{}, &route)
+	to := route{name: c.FullPath()}
+	if to.name == "" {
+		to.name = "none"
+		ctx = context.WithValue(ctx, routeKey{}, &to)
 	}
 	c.Request = c.Request.WithContext(ctx)
 	s.seen.inflight.Inc()
 	defer func() {
 		s.seen.inflight.Dec()
-		s.record(c, id, route, time.Since(start), noted())
+		s.record(c, id, to, time.Since(start), noted())
 	}()
 	c.Next()
 }
 
 // record counts and logs a request that is over.
-func (s *Server) record(c *gin.Context, id, route string, took time.Duration, noted []slog.Attr) {
+func (s *Server) record(c *gin.Context, id string, to route, took time.Duration, noted []slog.Attr) {
 	ctx, status := c.Request.Context(), c.Writer.Status()
-	s.seen.requests.WithLabelValues(route, methodLabel(c.Request.Method), strconv.Itoa(status)).Inc()
-	s.seen.seconds.WithLabelValues(route, methodLabel(c.Request.Method)).Observe(took.Seconds())
+	s.seen.requests.WithLabelValues(to.name, methodLabel(c.Request.Method), strconv.Itoa(status)).Inc()
+	if !to.stream {
+		telemetry.Observe(ctx, s.seen.seconds.WithLabelValues(to.name, methodLabel(c.Request.Method)), took.Seconds())
+	}
+	telemetry.Answered(ctx, methodLabel(c.Request.Method), to.name, status, id)
 
 	level := slog.LevelInfo
 	if status >= http.StatusInternalServerError {
@@ -88,7 +105,7 @@ func (s *Server) record(c *gin.Context, id, route string, took time.Duration, no
 		level = slog.LevelError // a bug: a person should look
 	}
 	attrs := append([]slog.Attr{
-		slog.String("request_id", id), slog.String("method", c.Request.Method), slog.String("route", route),
+		slog.String("request_id", id), slog.String("method", c.Request.Method), slog.String("route", to.name),
 		slog.Int("status", status), slog.Float64("duration_ms", float64(took.Microseconds())/1000),
 	}, noted...)
 	if t := telemetry.TraceID(ctx); t != "" {

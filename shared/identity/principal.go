@@ -36,6 +36,7 @@ const (
 	ManageUsers        Permission = "manage_users"
 	ViewTransactions   Permission = "view_transactions"
 	ManageTransactions Permission = "manage_transactions"
+	ViewOperations     Permission = "view_operations" // how the services are and whom they call
 )
 
 // granted is what each role may do.
@@ -44,7 +45,7 @@ func granted(r Role) []Permission {
 	case Customer:
 		return []Permission{PlaceOrder}
 	case Admin:
-		return []Permission{ManageOrders, ManageProducts, ManagePayments, ViewUsers, ManageUsers, ViewTransactions, ManageTransactions}
+		return []Permission{ManageOrders, ManageProducts, ManagePayments, ViewUsers, ManageUsers, ViewTransactions, ManageTransactions, ViewOperations}
 	default:
 		return nil
 	}

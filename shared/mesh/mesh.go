@@ -74,7 +74,7 @@ type Deps struct {
 	Log      *slog.Logger          // nil discards
 	Metrics  prometheus.Registerer // nil keeps the metrics unregistered
 	Now      func() time.Time      // nil means time.Now
-	// Wrap goes around the connection pool of each instance, so it sees every try; otelhttp.NewTransport fits. nil adds
+	// Wrap goes around the connection pool of each instance, so it sees every try; telemetry.Transport fits. nil adds
 	// nothing.
 	Wrap func(http.RoundTripper) http.RoundTripper
 }
@@ -86,6 +86,7 @@ type Mesh struct {
 	log     *slog.Logger
 	metrics *metrics
 	closed  atomic.Bool
+	journal journal
 
 	mu       sync.RWMutex
 	services map[string]*service
@@ -138,7 +139,9 @@ func (m *Mesh) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t := c.run()
-	m.metrics.ended(c, t.outcome, m.deps.Now().Sub(began))
+	took := m.deps.Now().Sub(began)
+	m.metrics.ended(c, t.outcome, took)
+	c.svc.tally.ended(c, t.outcome, took)
 	if t.resp == nil {
 		return nil, c.failure(t)
 	}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"souk/shared/telemetry"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sony/gobreaker/v2"
 )
@@ -83,7 +85,7 @@ func (m *metrics) ended(c *call, o outcome, took time.Duration) {
 		m.mu.Unlock()
 	}
 	s.results[o].Inc()
-	s.seconds.Observe(took.Seconds())
+	telemetry.Observe(c.req.Context(), s.seconds, took.Seconds())
 }
 
 // methodLabel keeps invented methods from becoming time series.

@@ -23,6 +23,7 @@ type service struct {
 	budget   budget
 	breakers [ClassCritical + 1]*breaker
 	lbPanic  prometheus.Counter
+	tally    tally
 
 	set atomic.Pointer[endpointSet]
 	mu  sync.Mutex // serialises changes of set, and ejections
@@ -43,6 +44,7 @@ func newService(m *Mesh, name string) *service {
 	for class := ClassRead; class <= ClassCritical; class++ {
 		s.breakers[class] = newBreaker(m.cfg, class, func(c change) {
 			m.log.Warn("service breaker changed", "callee", name, "class", class.String(), "from", c.from.String(), "to", c.to.String())
+			s.breakerChanged(class, c)
 		}, m.metrics.breaker(name, class))
 	}
 	return s
@@ -116,6 +118,7 @@ func (s *service) eject(e *endpoint, reason string) {
 	e.ejectedGauge.Set(1)
 	s.mesh.metrics.ejections.WithLabelValues(s.name, reason).Inc()
 	s.mesh.log.Warn("instance ejected", "callee", s.name, "instance", e.ID, "reason", reason, "for_ms", d.Milliseconds())
+	s.mesh.journal.add(Event{At: s.mesh.deps.Now(), Kind: "ejected", Callee: s.name, Instance: e.ID, Reason: reason, ForMs: d.Milliseconds()})
 }
 
 func (s *service) retire() {
@@ -138,6 +141,8 @@ type endpoint struct {
 	latency    latency
 	inflight   atomic.Int64
 	lastPicked atomic.Int64 // unix nanoseconds
+	tries      tries
+	failure    atomic.Pointer[Failure] // the last
 
 	inflightGauge, ejectedGauge prometheus.Gauge
 	attempts                    [closed + 1]prometheus.Counter
@@ -176,6 +181,7 @@ func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	e.attempts[t.outcome].Inc()
 	now := e.svc.mesh.deps.Now()
 	v := rulings[t.outcome].instance
+	e.count(now, t, v)
 	switch {
 	case t.retryAfter > 0: // it said itself how long it wants to be left alone
 		e.latency.penalise(now, min(t.retryAfter, 30*time.Second))
@@ -195,6 +201,7 @@ func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 		e.gate.readmit(now)
 		e.ejectedGauge.Set(0)
 		e.svc.mesh.log.Info("instance readmitted", "callee", e.svc.name, "instance", e.ID)
+		e.svc.mesh.journal.add(Event{At: now, Kind: "readmitted", Callee: e.svc.name, Instance: e.ID})
 	case failure:
 		e.svc.eject(e, "probe")
 	default:

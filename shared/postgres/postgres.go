@@ -21,6 +21,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 	"gorm.io/gorm/logger"
@@ -31,6 +33,8 @@ import (
 type Config struct {
 	URL      string // postgres://user:password@host:port/database
 	MaxConns int    // zero is 10: a two-core server gains nothing from more, and several services share one
+	// Metrics receives those of the pool and of the statements; nil has none.
+	Metrics prometheus.Registerer
 }
 
 const (
@@ -52,7 +56,11 @@ func Open(cfg Config) (*gorm.DB, error) {
 	conf.RuntimeParams["timezone"] = "UTC"
 	conf.RuntimeParams["lock_timeout"] = lockTimeout
 	conf.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
+	conf.Tracer = newObserver(cfg.Metrics)
 	pool := stdlib.OpenDB(*conf, stdlib.OptionAfterConnect(inUTC))
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(collectors.NewDBStatsCollector(pool, conf.Database))
+	}
 	n := cfg.MaxConns
 	if n == 0 {
 		n = defaultMaxConns
@@ -128,7 +136,7 @@ const tries = 3
 // as Deadline, a lock not had in time as Conflict with code busy; a commit whose answer was lost is Unavailable too: the
 // caller cannot know, and an idempotency key or a transaction id lets it ask again.
 func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
-	return untilWon(ctx, func() error { return db.WithContext(ctx).Transaction(do) })
+	return untilWon(ctx, func() error { return inPipeline(ctx, db, do) })
 }
 
 // Alone runs do, which makes one statement, without a transaction around it: the statement is its own, in one round trip
@@ -158,7 +166,7 @@ func untilWon(ctx context.Context, do func() error) error {
 // only for what something else will do again.
 func InLazyTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 	return InTx(ctx, db, func(tx *gorm.DB) error {
-		if err := tx.Exec("SET LOCAL synchronous_commit TO off").Error; err != nil {
+		if err := Put(tx, "SET LOCAL synchronous_commit TO off"); err != nil {
 			return err
 		}
 		return do(tx)

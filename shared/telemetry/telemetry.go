@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"regexp"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,7 +30,9 @@ func NewLogger(w io.Writer, level slog.Level, service, instance string) *slog.Lo
 // NewMetrics is a registry that already has the process's and the Go runtime's own metrics.
 func NewMetrics() *prometheus.Registry {
 	r := prometheus.NewRegistry()
-	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{
+		Matcher: regexp.MustCompile(`^/sched/latencies:seconds$`), // whether there are too few cores, which nothing else tells
+	})), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return r
 }
 

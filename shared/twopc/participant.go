@@ -19,9 +19,11 @@ import (
 	"souk/shared/httpapi"
 	"souk/shared/loop"
 	"souk/shared/postgres"
+	"souk/shared/telemetry"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
 	"gorm.io/gorm"
 )
 
@@ -29,6 +31,34 @@ import (
 type Tx struct {
 	*gorm.DB
 	GID uuid.UUID
+
+	after *[]func()
+}
+
+// AfterCommit has do called once the local transaction has committed, for what a rollback could not undo, such as a count.
+// A crash in between loses it.
+func (t Tx) AfterCommit(do func()) { *t.after = append(*t.after, do) }
+
+// Change puts off a statement that is to change some row, or else the action fails with missing. It is done, at the latest,
+// after the action, in one round trip with what other branches have put off: a busy participant's actions are made of
+// these. Parameters in it are $1, $2 and so on.
+func (t Tx) Change(missing error, statement string, args ...any) error {
+	return postgres.Change(t.DB, missing, statement, args...)
+}
+
+// inTx runs do in one of postgres's kinds of transaction, and then what its actions left for after the commit.
+func inTx(ctx context.Context, run func(context.Context, *gorm.DB, func(*gorm.DB) error) error, db *gorm.DB, do func(Tx) error) error {
+	var after []func()
+	err := run(ctx, db, func(tx *gorm.DB) error {
+		after = nil // of a try that was rolled back
+		return do(Tx{DB: tx, after: &after})
+	})
+	if err == nil {
+		for _, f := range after {
+			f()
+		}
+	}
+	return err
 }
 
 // Action is what a service can do as its branch of a transaction, in three steps, each in one local transaction that
@@ -125,21 +155,27 @@ func (p *Participant) finish(ctx context.Context, in *FinishInput) (*FinishOutpu
 
 // Prepare votes. A repetition gets the same vote. The error of a no is Conflict with the reason's code; any other error
 // is no vote.
-func (p *Participant) Prepare(ctx context.Context, m Prepare) (BranchState, error) {
-	var state BranchState
-	err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
-		state, err = p.vote(tx, m)
-		return err
-	})
+func (p *Participant) Prepare(ctx context.Context, m Prepare) (state BranchState, err error) {
+	crash.At(crash.BeforeVote)
+	ctx, span := telemetry.Start(ctx, "2pc prepare "+m.Action, attribute.String("twopc.gid", m.GID.String()))
+	defer func() { telemetry.End(span, err) }()
+	err = inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) error { return p.vote(tx, m) })
+	if errors.Is(err, errKnown) {
+		state, err = repeated(p.deps.DB.WithContext(ctx), m)
+	} else {
+		state = yes(m)
+	}
 	var no *refusal
 	if errors.As(err, &no) && !no.recorded {
 		// The no is forced to disk before it is sent: from it follows that the transaction can never commit.
+		crash.At(crash.BeforeNo)
 		var recorded bool
 		err = postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
 			recorded, state, err = refuse(tx, m, no.reason)
 			return err
 		})
 		if recorded && err == nil {
+			crash.At(crash.AfterNo)
 			return Aborted, no.reason
 		}
 	}
@@ -180,42 +216,58 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason.Error() }
 
-// branch is the row of a yes to m.
-func (p *Participant) branch(m Prepare) row {
-	r := row{
-		GID: m.GID, Branch: m.Branch, State: vote(m), Action: m.Action, Key: m.Key, Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline,
+// errKnown says that a branch is known already.
+var errKnown = errors.New("the branch is known already")
+
+// vote makes the branch of m known and does what m asks for, in one round trip where the action can. Its error is a
+// refusal where the action forbids it.
+func (p *Participant) vote(tx Tx, m Prepare) error {
+	err := p.propose(tx, m)
+	if err == nil {
+		err = postgres.Flush(tx.DB)
 	}
+	return refused(err)
+}
+
+// propose is vote, but for what it puts off.
+func (p *Participant) propose(tx Tx, m Prepare) error {
+	r := row{GID: m.GID, Branch: m.Branch, State: yes(m), Action: m.Action, Key: m.Key, Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline}
 	if m.OnePhase {
 		r.FinishedAt = now(p)
 	}
-	return r
+	if err := put(tx.DB, r); err != nil {
+		return err
+	}
+	return p.act(tx, m)
 }
 
-func (p *Participant) vote(tx *gorm.DB, m Prepare) (BranchState, error) {
-	first, err := insert(tx, p.branch(m))
-	if err != nil {
-		return "", err
+// yes is the state that a yes to m leaves its branch in.
+func yes(m Prepare) BranchState {
+	if m.OnePhase {
+		return Committed
 	}
-	if !first {
-		return repeated(tx, m)
-	}
-	return vote(m), p.act(tx, m)
+	return Prepared
 }
 
-// act does what m asks for. Its error is a refusal where the action forbids it.
-func (p *Participant) act(tx *gorm.DB, m Prepare) error {
+// act does what m asks for, or puts it off.
+func (p *Participant) act(tx Tx, m Prepare) error {
 	action, ok := p.actions[m.Action]
 	if !ok {
-		return &refusal{reason: no(fault.New(fault.Invalid, "unknown_action", "this service has no action %q", m.Action))}
+		return fault.New(fault.Invalid, "unknown_action", "this service has no action %q", m.Action)
 	}
 	if p.deps.Now().After(m.Deadline) {
-		return &refusal{reason: no(fault.New(fault.Deadline, "deadline", "the transaction's deadline is over"))}
+		return fault.New(fault.Conflict, "deadline", "the transaction's deadline is over")
 	}
-	t := Tx{DB: tx, GID: m.GID}
-	err := action.prepare(t, m.Payload)
+	tx.GID = m.GID
+	err := action.prepare(tx, m.Payload)
 	if err == nil && m.OnePhase {
-		err = action.commit(t, m.Payload)
+		err = action.commit(tx, m.Payload)
 	}
+	return err
+}
+
+// refused turns what forbids an action into a refusal.
+func refused(err error) error {
 	var f *fault.Error
 	if !postgres.Busy(err) && errors.As(err, &f) { // a row that was not to be had says nothing about the action
 		switch f.Kind {
@@ -252,17 +304,19 @@ func repeated(tx *gorm.DB, m Prepare) (BranchState, error) {
 
 // Finish carries out a decision. A repetition changes nothing and gets the same answer. A decision that contradicts what
 // is known is Refused, recorded and alarmed.
-func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, error) {
+func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState, err error) {
 	crash.At(crash.BeforeFinish)
-	var state BranchState
+	ctx, span := telemetry.Start(ctx, "2pc finish "+string(d.State), attribute.String("twopc.gid", d.GID.String()))
+	defer func() { telemetry.End(span, err) }()
 	// Not forced: a branch that forgets this in a crash is prepared again, and asks.
-	err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) (err error) {
+	err = inTx(ctx, postgres.InLazyTx, p.deps.DB, func(tx Tx) (err error) {
 		state, err = p.carryOut(tx, d)
 		return err
 	})
 	if err != nil {
 		return "", err
 	}
+	crash.At(crash.AfterFinish)
 	if state == Refused {
 		p.heuristics.Inc()
 		p.deps.Log.ErrorContext(ctx, "a decision contradicts what this service knows", "gid", d.GID, "branch", d.Branch, "asked", d.State)
@@ -271,27 +325,26 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (BranchState, erro
 }
 
 // carryOut tries what is usual first: the branch is prepared.
-func (p *Participant) carryOut(tx *gorm.DB, d Decision) (BranchState, error) {
+func (p *Participant) carryOut(tx Tx, d Decision) (BranchState, error) {
 	want := BranchState(d.State)
-	known := row{GID: d.GID, Branch: d.Branch}
-	err := postgres.Found(tx.Raw(`UPDATE tx_branch SET state = ?, finished_at = ? WHERE gid = ? AND branch = ? AND state = 'prepared'
-		RETURNING gid, branch, action, payload, set_config('synchronous_commit', 'off', true)`, want, p.deps.Now(), d.GID, d.Branch).Scan(&known), gorm.ErrRecordNotFound)
-	if err == nil {
-		return want, p.move(tx, known, want)
-	}
-	if !errors.Is(err, gorm.ErrRecordNotFound) {
+	prepared, err := postgres.Collect[task](tx.DB, `UPDATE tx_branch SET state = $1, finished_at = $2 WHERE gid = $3 AND branch = $4 AND state = 'prepared'
+		RETURNING gid, branch, state, action, payload, COALESCE(key, '')`, want, p.deps.Now(), d.GID, d.Branch)
+	if err != nil {
 		return "", err
 	}
+	if len(prepared) == 1 {
+		return want, p.move(tx, prepared[0])
+	}
 	if want == Aborted { // unless it is known, its prepare is still to come, and must find this
-		first, err := insert(tx, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
+		first, err := insert(tx.DB, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
 		if err != nil || first {
 			return Aborted, err
 		}
 	}
-	known, err = find(tx, d.GID, d.Branch)
+	known, err := find(tx.DB, d.GID, d.Branch)
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
-		return contradiction(tx, d, "unknown")
+		return contradiction(tx.DB, d, "unknown")
 	case err != nil:
 		return "", err
 	case known.State == want:
@@ -299,23 +352,34 @@ func (p *Participant) carryOut(tx *gorm.DB, d Decision) (BranchState, error) {
 	case known.State == Prepared: // its prepare came in between
 		return p.carryOut(tx, d)
 	default:
-		return contradiction(tx, d, string(known.State))
+		return contradiction(tx.DB, d, string(known.State))
 	}
 }
 
 func now(p *Participant) *time.Time { t := p.deps.Now(); return &t }
 
-func (p *Participant) move(tx *gorm.DB, b row, to BranchState) error {
-	action, ok := p.actions[b.Action]
+// task is a branch that is to be brought into a state.
+type task struct {
+	GID     uuid.UUID
+	Branch  int
+	State   BranchState
+	Action  string
+	Payload json.RawMessage
+	Key     string
+}
+
+func (p *Participant) move(tx Tx, t task) error {
+	action, ok := p.actions[t.Action]
 	if !ok {
-		return fmt.Errorf("finish branch %s/%d: this version has no action %q", b.GID, b.Branch, b.Action)
+		return fmt.Errorf("finish branch %s/%d: this version has no action %q", t.GID, t.Branch, t.Action)
 	}
 	step := action.commit
-	if to == Aborted {
+	if t.State == Aborted {
 		step = action.abort
 	}
-	if err := step(Tx{DB: tx, GID: b.GID}, b.Payload); err != nil {
-		return fmt.Errorf("finish branch %s/%d: %w", b.GID, b.Branch, err)
+	tx.GID = t.GID
+	if err := step(tx, t.Payload); err != nil {
+		return fmt.Errorf("finish branch %s/%d: %w", t.GID, t.Branch, err)
 	}
 	return nil
 }
@@ -346,12 +410,25 @@ func (m Prepare) digest() []byte {
 	return h.Sum(nil)
 }
 
+const insertBranch = `INSERT INTO tx_branch (gid, branch, state, action, key, payload, digest, deadline, reason, finished_at)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`
+
+func (r row) values() []any {
+	return []any{r.GID, r.Branch, r.State, r.Action, r.Key, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt}
+}
+
+// put puts off inserting r, of which nothing is known: the error, in time, is errKnown where that is not so.
+func put(tx *gorm.DB, r row) error { return postgres.Change(tx, errKnown, insertBranch, r.values()...) }
+
 // insert reports whether r is the first that is known of its branch.
 func insert(tx *gorm.DB, r row) (first bool, err error) {
-	res := tx.Exec(`INSERT INTO tx_branch (gid, branch, state, action, key, payload, digest, deadline, reason, finished_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		r.GID, r.Branch, r.State, r.Action, r.Key, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt)
-	return res.RowsAffected == 1, res.Error
+	if err = put(tx, r); err == nil {
+		err = postgres.Flush(tx)
+	}
+	if errors.Is(err, errKnown) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // jsonb keeps an absent document NULL.

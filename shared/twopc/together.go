@@ -2,19 +2,16 @@ package twopc
 
 import (
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"souk/shared/crash"
 	"souk/shared/fault"
 	"souk/shared/postgres"
 
 	"github.com/google/uuid"
-	"gorm.io/gorm"
 )
 
 // Branches of different transactions that come in one message are voted on, and carried out, in one local transaction:
@@ -25,8 +22,8 @@ import (
 // somebody does so alone.
 const patienceInCompany = "100ms"
 
-// errCompany says that something is not for several branches at once.
-var errCompany = errors.New("not all of these branches can be done together")
+// errCompany says that two messages of one company are about the same branch.
+var errCompany = errors.New("a branch is named twice")
 
 // PrepareAll votes on branches of different transactions, in order. It gives a State of Prepared, or Committed for the only
 // branch of a transaction, where the vote is yes, and none where Prepare must be asked for the branch alone: a no, among
@@ -40,10 +37,11 @@ func (p *Participant) PrepareAll(ctx context.Context, messages []Prepare) ([]Vot
 	}
 	slices.SortFunc(order, func(a, b int) int { return strings.Compare(messages[a].Key, messages[b].Key) })
 
-	err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) error { return p.voteAll(tx, messages, order) })
+	crash.At(crash.BeforeVote)
+	err := inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) error { return p.voteAll(tx, messages, order) })
 	if err == nil {
 		for i, m := range messages {
-			votes[i].State = vote(m)
+			votes[i].State = yes(m)
 		}
 		crash.At(crash.AfterVote)
 		return votes, nil
@@ -52,15 +50,18 @@ func (p *Participant) PrepareAll(ctx context.Context, messages []Prepare) ([]Vot
 		return nil, err
 	}
 	// At least one cannot be done, or not now. A savepoint each keeps it from the others.
-	err = postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) error { return p.voteEach(tx, messages, order, votes) })
+	var done []int
+	err = inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) (err error) {
+		done, err = p.voteEach(tx, messages, order)
+		return err
+	})
 	switch {
 	case away(err):
 		return nil, err
-	case err != nil:
-		for i := range votes {
-			votes[i].State = ""
+	case err == nil:
+		for _, i := range done {
+			votes[i].State = yes(messages[i])
 		}
-	default:
 		crash.At(crash.AfterVote)
 	}
 	return votes, nil
@@ -69,38 +70,18 @@ func (p *Participant) PrepareAll(ctx context.Context, messages []Prepare) ([]Vot
 // away reports whether err is about the database, and not about one of the branches.
 func away(err error) bool { return fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Deadline) }
 
-// vote is the state that a yes to m leaves its branch in.
-func vote(m Prepare) BranchState {
-	if m.OnePhase {
-		return Committed
-	}
-	return Prepared
+// briefly is the patience of what is done in company.
+func briefly(tx Tx) error {
+	return postgres.Put(tx.DB, "SELECT set_config('lock_timeout', $1, true)", patienceInCompany)
 }
 
 // voteAll votes yes on all, or returns an error.
-func (p *Participant) voteAll(tx *gorm.DB, messages []Prepare, order []int) error {
-	rows := make([]row, len(order))
-	for i, k := range order {
-		rows[i] = p.branch(messages[k])
-	}
-	document, err := json.Marshal(rows)
-	if err != nil {
+func (p *Participant) voteAll(tx Tx, messages []Prepare, order []int) error {
+	if err := briefly(tx); err != nil {
 		return err
 	}
-	res := tx.Exec(`WITH brief AS MATERIALIZED (SELECT set_config('lock_timeout', ?, true))
-		INSERT INTO tx_branch (gid, branch, state, action, key, payload, digest, deadline, finished_at)
-		SELECT gid, branch, state, action, key, payload, decode(digest, 'hex'), deadline, finished_at
-		FROM brief, jsonb_to_recordset(CAST(? AS jsonb)) AS r (gid uuid, branch smallint, state text, action text, key text, payload jsonb,
-			digest text, deadline timestamptz, finished_at timestamptz)
-		ON CONFLICT DO NOTHING`, patienceInCompany, string(document))
-	if res.Error != nil {
-		return res.Error
-	}
-	if res.RowsAffected != int64(len(rows)) {
-		return errCompany // there is a repetition among them
-	}
-	for _, k := range order {
-		if err := p.act(tx, messages[k]); err != nil {
+	for _, i := range order {
+		if err := p.propose(tx, messages[i]); err != nil {
 			return err
 		}
 	}
@@ -108,23 +89,33 @@ func (p *Participant) voteAll(tx *gorm.DB, messages []Prepare, order []int) erro
 }
 
 // voteEach votes on each where that can be done at once, and leaves out the others.
-func (p *Participant) voteEach(tx *gorm.DB, messages []Prepare, order []int, votes []Voted) error {
-	if err := tx.Exec("SELECT set_config('lock_timeout', ?, true)", patienceInCompany).Error; err != nil {
-		return err
+func (p *Participant) voteEach(tx Tx, messages []Prepare, order []int) (done []int, err error) {
+	if err := briefly(tx); err != nil {
+		return nil, err
 	}
-	for _, k := range order {
-		err := tx.Transaction(func(tx *gorm.DB) (err error) { // within a transaction it is a savepoint
-			votes[k].State, err = p.vote(tx, messages[k])
-			return err
-		})
-		if away(err) {
-			return err
+	for _, i := range order {
+		if err := postgres.Put(tx.DB, "SAVEPOINT branch"); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			votes[k].State = ""
+		err := p.propose(tx, messages[i])
+		if err == nil {
+			err = postgres.Flush(tx.DB)
+		}
+		switch {
+		case away(err):
+			return nil, err
+		case err == nil:
+			done = append(done, i)
+		default:
+			if err := postgres.Put(tx.DB, "ROLLBACK TO SAVEPOINT branch"); err != nil {
+				return nil, err
+			}
+		}
+		if err := postgres.Put(tx.DB, "RELEASE SAVEPOINT branch"); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return done, nil
 }
 
 // FinishAll carries out decisions, in order. A State is empty where one could not be carried out now.
@@ -136,7 +127,7 @@ func (p *Participant) FinishAll(ctx context.Context, decisions []Decision) []Fin
 	if len(decisions) > 1 {
 		crash.At(crash.BeforeFinish)
 		// Not forced, as in Finish.
-		err := postgres.InTx(ctx, p.deps.DB, func(tx *gorm.DB) error { return p.carryOutAll(tx, decisions, done) })
+		err := inTx(ctx, postgres.InLazyTx, p.deps.DB, func(tx Tx) error { return p.carryOutAll(tx, decisions, done) })
 		if err != nil { // none of it has happened
 			for i := range done {
 				done[i].State = ""
@@ -158,7 +149,7 @@ func (p *Participant) FinishAll(ctx context.Context, decisions []Decision) []Fin
 }
 
 // carryOutAll carries out those of the decisions whose branches wait for just that, and sets their states in done.
-func (p *Participant) carryOutAll(tx *gorm.DB, decisions []Decision, done []Finished) error {
+func (p *Participant) carryOutAll(tx Tx, decisions []Decision, done []Finished) error {
 	type place struct {
 		gid    uuid.UUID
 		branch int
@@ -174,46 +165,29 @@ func (p *Participant) carryOutAll(tx *gorm.DB, decisions []Decision, done []Fini
 	if err != nil {
 		return err
 	}
-	var waiting []row
-	err = tx.Raw(`SELECT b.gid, b.branch, r.state, b.action, b.payload,
-			set_config('synchronous_commit', 'off', true), set_config('lock_timeout', ?, true)
-		FROM tx_branch b JOIN jsonb_to_recordset(CAST(? AS jsonb)) AS r (gid uuid, branch smallint, state text) USING (gid, branch)
-		WHERE b.state = 'prepared' ORDER BY b.key, b.gid, b.branch FOR UPDATE OF b`, patienceInCompany, string(document)).Scan(&waiting).Error
-	if err != nil || len(waiting) == 0 {
+	if err := briefly(tx); err != nil {
 		return err
 	}
-	for _, b := range waiting {
-		if err := p.move(tx, b, b.State); err != nil {
+	tasks, err := postgres.Collect[task](tx.DB, `WITH decided AS (
+			SELECT gid, branch, r.state FROM tx_branch b JOIN jsonb_to_recordset(CAST($1 AS jsonb)) AS r (gid uuid, branch smallint, state text) USING (gid, branch)
+			WHERE b.state = 'prepared' ORDER BY b.key, gid, branch FOR UPDATE OF b
+		)
+		UPDATE tx_branch b SET state = decided.state, finished_at = $2 FROM decided WHERE b.gid = decided.gid AND b.branch = decided.branch
+		RETURNING b.gid, b.branch, b.state, b.action, b.payload, COALESCE(b.key, '')`, string(document), p.deps.Now())
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(tasks, func(a, b task) int { return strings.Compare(a.Key, b.Key) })
+	for _, t := range tasks {
+		if err := p.move(tx, t); err != nil {
 			return err
 		}
 	}
-	document, err = json.Marshal(waiting)
-	if err != nil {
+	if err := postgres.Flush(tx.DB); err != nil {
 		return err
 	}
-	err = tx.Exec(`UPDATE tx_branch b SET state = r.state, finished_at = ?
-		FROM jsonb_to_recordset(CAST(? AS jsonb)) AS r (gid uuid, branch smallint, state text) WHERE b.gid = r.gid AND b.branch = r.branch`,
-		p.deps.Now(), string(document)).Error
-	if err != nil {
-		return err
-	}
-	for _, b := range waiting {
-		done[at[place{b.GID, b.Branch}]].State = b.State
+	for _, t := range tasks {
+		done[at[place{t.GID, t.Branch}]].State = t.State
 	}
 	return nil
-}
-
-// MarshalJSON is the row as PostgreSQL's jsonb_to_recordset reads it.
-func (r row) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		GID        uuid.UUID       `json:"gid"`
-		Branch     int             `json:"branch"`
-		State      BranchState     `json:"state"`
-		Action     string          `json:"action,omitempty"`
-		Key        string          `json:"key,omitempty"`
-		Payload    json.RawMessage `json:"payload,omitempty"`
-		Digest     string          `json:"digest,omitempty"`
-		Deadline   *time.Time      `json:"deadline,omitempty"`
-		FinishedAt *time.Time      `json:"finished_at,omitempty"`
-	}{r.GID, r.Branch, r.State, r.Action, r.Key, r.Payload, hex.EncodeToString(r.Digest), r.Deadline, r.FinishedAt})
 }

@@ -1,0 +1,220 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"souk/deploy/local"
+	"souk/shared/identity"
+	"souk/shared/registry"
+
+	"github.com/google/uuid"
+)
+
+const (
+	originPath  = "/v1/products"
+	gatewayPath = "/api/v1/products"
+	users       = 64 // who send requests, a token each
+)
+
+// The instances of the balance phase: mesh.md's S2.
+var delays = []time.Duration{8 * time.Millisecond, 8 * time.Millisecond, 500 * time.Millisecond} //nolint:gochecknoglobals // never changes
+
+// rig is everything that is measured, and what is around it.
+type rig struct {
+	shop     *local.Shop // the gateway and Consul
+	registry *registry.Registry
+	key      *ecdsa.PrivateKey
+	ca       *authority
+	origin   *role
+	at       originPlaces
+	load     *role
+	tokens   []string
+	proxies  []*proxy // the gateway first
+	edge     []int    // the processors of a proxy
+	rest     []int    // and of everything around it
+
+	stopKeeping context.CancelFunc
+	kept        sync.WaitGroup
+}
+
+func setUp(ctx context.Context, log io.Writer) (_ *rig, err error) {
+	r := &rig{stopKeeping: func() {}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.tearDown(context.WithoutCancel(ctx)))
+		}
+	}()
+	all, err := processors()
+	if err != nil {
+		return nil, err
+	}
+	if len(all) < 2 {
+		return nil, errors.New("this benchmark needs two processors")
+	}
+	r.edge, r.rest = all[:1], all[1:]
+	if r.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		return nil, err
+	}
+	if r.ca, err = newAuthority(); err != nil {
+		return nil, err
+	}
+	if err := r.startOrigin(ctx); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "souk-bench-")
+	if err != nil {
+		return nil, err
+	}
+	r.shop, err = local.Up(ctx, local.Config{
+		RunDir: dir, Log: log, NoSeed: true,
+		Instances: map[string]int{"gateway": 1, "order": 0, "user": 0, "product": 0, "payment": 0, "coordinator": 0},
+		Env:       func(string) []string { return gatewayEnv(1) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := r.register(ctx); err != nil {
+		return nil, err
+	}
+	for range users {
+		token, err := r.token()
+		if err != nil {
+			return nil, err
+		}
+		r.tokens = append(r.tokens, token)
+	}
+	if err := r.startProxies(ctx, dir, log); err != nil {
+		return nil, err
+	}
+	r.load, err = startRole(ctx, "load", r.rest)
+	return r, err
+}
+
+// gatewayEnv is the gateway's environment: limits are on, and out of the way.
+func gatewayEnv(processors int) []string {
+	return []string{"RATE_CLIENT=1000000/1000000", "RATE_USER=1000000/1000000", "GOMAXPROCS=" + strconv.Itoa(processors)}
+}
+
+func (r *rig) startOrigin(ctx context.Context) (err error) {
+	if r.origin, err = startRole(ctx, "origin", r.rest); err != nil {
+		return err
+	}
+	jwks, err := publicKeys(&r.key.PublicKey)
+	if err != nil {
+		return err
+	}
+	key, cert, err := r.ca.issue("origin")
+	if err != nil {
+		return err
+	}
+	return r.origin.do(originPlan{JWKS: jwks, Key: key, Cert: cert, CA: r.ca.pem, Slow: delays}, &r.at)
+}
+
+// register makes the origin the product service, and the user service whose keys verify tokens.
+func (r *rig) register(ctx context.Context) (err error) {
+	if r.registry, err = registry.New(registry.Config{Addr: r.shop.Consul}, registry.Deps{Log: slog.New(slog.DiscardHandler)}); err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(r.at.Plain)
+	if err != nil {
+		return err
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return err
+	}
+	keeping, stop := context.WithCancel(ctx)
+	r.stopKeeping = stop
+	for _, service := range []string{"product", "user"} {
+		r.kept.Go(func() {
+			_ = r.registry.Keep(keeping, registry.Registration{Service: service, Host: host, Port: number, AdminPort: number}) // the registration is sound
+		})
+	}
+	return nil
+}
+
+func (r *rig) startProxies(ctx context.Context, dir string, log io.Writer) error {
+	in := r.shop.Instances("gateway")[0]
+	r.proxies = []*proxy{{name: "gateway", addr: in.Addr, path: gatewayPath, pid: in.PID, stop: func() error { return nil }}}
+	if err := move(in.PID, r.edge); err != nil {
+		return err
+	}
+	for _, start := range []func() (*proxy, error){
+		func() (*proxy, error) { return startCaddy(ctx, r.root(), dir, r.at.Plain, r.edge, log) },
+		func() (*proxy, error) { return startNginx(ctx, dir, r.at.Plain, r.edge, log) },
+	} {
+		p, err := start()
+		if err != nil {
+			return err
+		}
+		r.proxies = append(r.proxies, p)
+	}
+	return answers(ctx, "http://"+in.Addr+gatewayPath, r.tokens[0])
+}
+
+func (r *rig) root() string {
+	root, err := local.Root()
+	if err != nil {
+		return "." // Up has found it, or we would not be here
+	}
+	return root
+}
+
+// token is a new user's.
+func (r *rig) token() (string, error) {
+	p := identity.Principal{UserID: uuid.New(), SessionID: uuid.New(), Roles: []identity.Role{identity.Customer}}
+	return identity.Sign(p, r.key, keyID, time.Now())
+}
+
+const keyID = "bench"
+
+// publicKeys is the JWKS that has key.
+func publicKeys(key *ecdsa.PublicKey) (string, error) {
+	point, err := key.Bytes()
+	if err != nil {
+		return "", fmt.Errorf("encode the key of tokens: %w", err)
+	}
+	text := base64.RawURLEncoding.EncodeToString
+	b, err := json.Marshal(map[string]any{"keys": []map[string]string{{
+		"kty": "EC", "crv": "P-256", "alg": "ES256", "use": "sig", "kid": keyID, "x": text(point[1:33]), "y": text(point[33:]),
+	}}})
+	return string(b), err
+}
+
+func (r *rig) tearDown(ctx context.Context) (err error) {
+	r.stopKeeping()
+	r.kept.Wait()
+	if r.registry != nil {
+		r.registry.Close()
+	}
+	for _, p := range r.proxies {
+		err = errors.Join(err, p.stop())
+	}
+	for _, role := range []*role{r.load, r.origin} {
+		if role != nil {
+			err = errors.Join(err, role.stop())
+		}
+	}
+	if r.shop != nil {
+		err = errors.Join(err, r.shop.Down(ctx))
+	}
+	return err
+}
+
+// logDir is where the gateway's log of requests is, which grows by some hundred bytes for each.
+func logDir(runDir string) string { return filepath.Join(runDir, "logs") }
