@@ -4,10 +4,10 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e bench-2pc bench-mesh model lint fmt build tidy verify tools souk
+.PHONY: help demo up down status test e2e chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
-	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: souk ## start the whole shop and buy something in it
 	@$(SOUK) demo
@@ -27,14 +27,36 @@ test: souk ## run every test, on a real PostgreSQL and a real Consul
 e2e: souk ## the end-to-end tests alone: journeys, races and faults on a shop of their own
 	@$(SOUK) test -name e2e -packages ./deploy/e2e/... -- -timeout=20m
 
+chaos: ## break a shop for CHAOS_SECONDS (60) as CHAOS_SEED says, and count its money and goods
+	@go run ./deploy/chaos/cmd/chaos -for $(or $(CHAOS_SECONDS),60)s $(if $(CHAOS_SEED),-seed $(CHAOS_SEED))
+
+chaos-mutants: ## plant three bugs in two-phase commit, and see the same campaign catch each
+	@go run ./deploy/chaos/cmd/chaos -mutants -for $(or $(CHAOS_SECONDS),30)s $(if $(CHAOS_SEED),-seed $(CHAOS_SEED))
+
 bench-2pc: ## measure two-phase commit against one local transaction (about 3 minutes)
 	@go run ./deploy/bench/twopc
 
 bench-mesh: ## measure calls by name, the balancer and the gateway, beside nginx and Caddy (about 6 minutes)
 	@go run ./deploy/bench/mesh
 
+chaos-mesh: ## break what a call between services depends on, fault by fault (about 5 minutes); ROWS=kill,slow picks some
+	@go run ./deploy/chaosmesh -rows "$(ROWS)"
+
 model: souk ## check the model of two-phase commit with spin, and that the check can fail
 	@$(SOUK) model
+
+k8s-check: ## check the Kubernetes manifests against the API, kube-score and the rules of the house, and that the check can fail
+	@mkdir -p .souk/bin && cd deploy/k8s/check && export GOWORK=off && go test ./... && go build -trimpath -o ../../../.souk/bin/k8s-check .
+	@.souk/bin/k8s-check $(wildcard deploy/k8s/overlays/*)
+
+monitoring-check: ## check alert rules and every dashboard panel on a real Prometheus watching a shop with faults (about a minute)
+	@go run ./deploy/monitoring/check
+
+openapi: ## write the OpenAPI documents as the code has them, and what is made of them
+	@go run ./deploy/openapi && go run ./deploy/postman -write
+
+postman: ## run the Postman collection against the shop that is up, or one of its own
+	@go run ./deploy/postman
 
 lint: souk ## check style and the rules of the house
 	@$(SOUK) lint

@@ -30,6 +30,9 @@ func (s *Shop) build(ctx context.Context) error {
 		"-tags", strings.Join(append([]string{leanTag}, s.cfg.BuildTags...), ","),
 		"-o", dir + string(os.PathSeparator),
 	}
+	if s.cfg.Overlay != "" {
+		args = append(args, "-overlay", s.cfg.Overlay)
+	}
 	wanted := 0
 	for _, service := range services {
 		if s.cfg.Instances[service] > 0 {

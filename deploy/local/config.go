@@ -25,6 +25,9 @@ type Config struct {
 	Env func(instance string) []string
 	// BuildTags for the services; with tags they are built into a folder of their own.
 	BuildTags []string
+	// Overlay is a file for go build's -overlay: other sources in place of some. The services are then built into a folder
+	// of their own, named after it.
+	Overlay string
 	// UsualPorts prefers 8080 for the gateway, 8500 for Consul and 5433 for PostgreSQL. A port that is taken is replaced.
 	UsualPorts bool
 	// Detach lets the shop outlive this process.
@@ -117,6 +120,9 @@ func (c *Config) binDir() string {
 	name := "bin"
 	if len(c.BuildTags) > 0 {
 		name += "-" + strings.Join(c.BuildTags, "-")
+	}
+	if c.Overlay != "" {
+		name += "-" + strings.TrimSuffix(filepath.Base(c.Overlay), ".json")
 	}
 	return filepath.Join(c.Root, ".souk", name)
 }

@@ -30,9 +30,10 @@ var tools = map[string]tool{ //nolint:gochecknoglobals // never changes
 	"golangci-lint": {pkg: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint", takes: "2 minutes and a half"},
 	// Only ours, too: benchmarks compare with one version.
 	"caddy": {pkg: "github.com/caddyserver/caddy/v2/cmd/caddy", takes: "3 minutes"},
+	"k6": {pkg: "go.k6.io/k6", takes: "a minute and a half"},
 }
 
-// Tool gives the path of a tool ("consul", "golangci-lint" or "caddy"), building it into the user's cache if it is missing or if
+// Tool gives the path of a tool ("consul", "golangci-lint", "caddy" or "k6"), building it into the user's cache if it is missing or if
 // its module has changed since.
 func Tool(ctx context.Context, root, name string, log io.Writer) (string, error) {
 	t, ok := tools[name]

@@ -47,9 +47,17 @@ func wrong() []question {
 // AtRest waits until nothing in the shop is under way, at most for patience, and then looks for what must never be. Each
 // violation is one of the joined errors.
 func AtRest(ctx context.Context, shop *local.Shop, patience time.Duration) (violations []error, err error) {
+	return AtRestIn(ctx, shop.Postgres.URL, patience)
+}
+
+// Databases gives the URL of a service's database.
+type Databases func(service string) string
+
+// AtRestIn is AtRest for a shop that runs elsewhere.
+func AtRestIn(ctx context.Context, dbs Databases, patience time.Duration) (violations []error, err error) {
 	deadline := time.Now().Add(patience)
 	for {
-		left, err := ask(ctx, shop, unsettled())
+		left, err := ask(ctx, dbs, unsettled())
 		if err != nil {
 			return nil, err
 		}
@@ -66,18 +74,18 @@ func AtRest(ctx context.Context, shop *local.Shop, patience time.Duration) (viol
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
-	found, err := ask(ctx, shop, wrong())
+	found, err := ask(ctx, dbs, wrong())
 	if err != nil {
 		return nil, err
 	}
-	different, err := endedDifferently(ctx, shop)
+	different, err := endedDifferently(ctx, dbs)
 	return append(append(violations, found...), different...), err
 }
 
 // ask gives an error for each question whose answer is not zero.
-func ask(ctx context.Context, shop *local.Shop, questions []question) (found []error, err error) {
+func ask(ctx context.Context, dbs Databases, questions []question) (found []error, err error) {
 	for _, q := range questions {
-		err := with(ctx, shop, q.service, func(conn *pgx.Conn) error {
+		err := with(ctx, dbs, q.service, func(conn *pgx.Conn) error {
 			var n int64
 			if err := conn.QueryRow(ctx, q.sql).Scan(&n); err != nil {
 				return err
@@ -95,12 +103,12 @@ func ask(ctx context.Context, shop *local.Shop, questions []question) (found []e
 }
 
 // endedDifferently gives an error for each transaction that ended in more than one way.
-func endedDifferently(ctx context.Context, shop *local.Shop) (found []error, err error) {
+func endedDifferently(ctx context.Context, dbs Databases) (found []error, err error) {
 	said := map[string]string{} // by transaction
 	for service, sql := range map[string]string{
 		"coordinator": "SELECT gid::text, outcome FROM decision", "user": branches, "product": branches, "order": branches, "payment": branches,
 	} {
-		err := with(ctx, shop, service, func(conn *pgx.Conn) error {
+		err := with(ctx, dbs, service, func(conn *pgx.Conn) error {
 			rows, err := conn.Query(ctx, sql)
 			if err != nil {
 				return err
@@ -124,8 +132,8 @@ func endedDifferently(ctx context.Context, shop *local.Shop) (found []error, err
 
 const branches = "SELECT gid::text, state FROM tx_branch"
 
-func with(ctx context.Context, shop *local.Shop, service string, do func(*pgx.Conn) error) error {
-	conn, err := pgx.Connect(ctx, shop.Postgres.URL(service))
+func with(ctx context.Context, dbs Databases, service string, do func(*pgx.Conn) error) error {
+	conn, err := pgx.Connect(ctx, dbs(service))
 	if err != nil {
 		return err
 	}

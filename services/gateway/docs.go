@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"path"
 	"strconv"
@@ -33,17 +34,19 @@ var ownFiles embed.FS
 // ownPages are what the gateway answers by itself. The page of documentation is Swagger UI, of which only the files are
 // taken: the page around them is ours, without the inline script that a content security policy had to allow.
 func (g *Gateway) ownPages() map[string]http.Handler {
-	return map[string]http.Handler{
+	pages := map[string]http.Handler{
 		"/":                             g.index(),
 		documentPath:                    g.document,
-		docsPath:                        embedded(ownFiles, "docs/index.html"),
-		docsPath + "/":                  embedded(ownFiles, "docs/index.html"),
-		docsPath + "/start.js":          embedded(ownFiles, "docs/start.js"),
-		docsPath + "/docs.css":          embedded(ownFiles, "docs/docs.css"),
-		docsPath + "/swagger-ui.css":    embedded(static.FS, "swagger-ui.css.gz"),
-		docsPath + "/swagger-ui.js":     embedded(static.FS, "swagger-ui-bundle.js.gz"),
-		docsPath + "/favicon-32x32.png": embedded(static.FS, "favicon-32x32.png"),
+		docsPath:                        embedded(ownFiles, "docs/index.html", docsPolicy),
+		docsPath + "/":                  embedded(ownFiles, "docs/index.html", docsPolicy),
+		docsPath + "/start.js":          embedded(ownFiles, "docs/start.js", docsPolicy),
+		docsPath + "/docs.css":          embedded(ownFiles, "docs/docs.css", docsPolicy),
+		docsPath + "/swagger-ui.css":    embedded(static.FS, "swagger-ui.css.gz", docsPolicy),
+		docsPath + "/swagger-ui.js":     embedded(static.FS, "swagger-ui-bundle.js.gz", docsPolicy),
+		docsPath + "/favicon-32x32.png": embedded(static.FS, "favicon-32x32.png", docsPolicy),
 	}
+	maps.Copy(pages, opsPages())
+	return pages
 }
 
 // servePage answers with one of our own pages, which can only be read.
@@ -70,7 +73,7 @@ func (g *Gateway) index() http.Handler {
 
 // embedded serves one file out of the binary, of which no copy is made. It panics if there is none. A file that is stored
 // compressed is sent so to whoever takes it.
-func embedded(files embed.FS, name string) http.Handler {
+func embedded(files embed.FS, name, policy string) http.Handler {
 	info, err := fs.Stat(files, name)
 	if err != nil {
 		panic(err) // built in
@@ -78,11 +81,12 @@ func embedded(files embed.FS, name string) http.Handler {
 	plain, packed := strings.CutSuffix(name, ".gz")
 	kind := map[string]string{
 		".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8", ".png": "image/png",
+		".svg": "image/svg+xml",
 	}[path.Ext(plain)]
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", kind)
-		h.Set("Content-Security-Policy", docsPolicy)
+		h.Set("Content-Security-Policy", policy)
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "public, max-age=300")
 		f, err := files.Open(name)

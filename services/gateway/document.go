@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,27 @@ type document struct {
 type copied struct {
 	body  []byte    // nil if it was never seen
 	stale time.Time // from then on it is asked for again
+}
+
+// Document is the public OpenAPI document, indented, of a shop whose services have these documents, by name. Returns an
+// error unless there is one of every service that the gateway calls, and no other.
+func Document(version string, documents map[string][]byte) ([]byte, error) {
+	var sources []source
+	for _, service := range services() {
+		body := documents[service]
+		if _, err := parse(body); err != nil {
+			return nil, fmt.Errorf("the document of %s: %w", service, err)
+		}
+		sources = append(sources, source{service, body})
+	}
+	if len(documents) != len(sources) {
+		return nil, fmt.Errorf("documents of %d services, want %d", len(documents), len(sources))
+	}
+	var out bytes.Buffer
+	if err := json.Indent(&out, merge(version, sources), "", "  "); err != nil {
+		return nil, err
+	}
+	return append(out.Bytes(), '\n'), nil
 }
 
 func newDocument(deps Deps) *document {

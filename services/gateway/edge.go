@@ -48,9 +48,10 @@ func (g *Gateway) receive(next http.Handler) http.Handler {
 	})
 }
 
-// connection is what is known of the one who sends a request.
+// connection is what is known of a request and of the one who sends it.
 type connection struct {
 	client    netip.Addr
+	to        route       // who answers it; zero until that is known
 	bodyUntil time.Time   // when its body has to be here; zero if there is none
 	bodyEnded atomic.Bool // the body is here
 }

@@ -26,6 +26,7 @@ const urlLimit = 8 << 10
 type Deps struct {
 	Mesh     http.RoundTripper // calls services by name
 	Verifier *identity.Verifier
+	Consul   Surveyor
 	Log      *slog.Logger
 	Now      func() time.Time
 	Version  string // of the shop, in its document
@@ -41,12 +42,13 @@ type Gateway struct {
 	tokens   *tokens
 	proxy    *httputil.ReverseProxy
 	document *document
+	lookout  *lookout
 	pages    map[string]http.Handler // our own, by path
 }
 
 // New makes a gateway. It panics without one of its Deps.
 func New(cfg Config, deps Deps) *Gateway {
-	if deps.Mesh == nil || deps.Verifier == nil || deps.Log == nil || deps.Now == nil {
+	if deps.Mesh == nil || deps.Verifier == nil || deps.Consul == nil || deps.Log == nil || deps.Now == nil {
 		panic("gateway: New needs all Deps")
 	}
 	cfg.Timeout = cmp.Or(min(cfg.Timeout, httpapi.MaxTime), httpapi.MaxTime)
@@ -57,6 +59,7 @@ func New(cfg Config, deps Deps) *Gateway {
 		users:    newLimiter[uuid.UUID](cfg.RateUser, time.Second),
 		tokens:   newTokens(deps.Verifier, deps.Now),
 		document: newDocument(deps),
+		lookout:  newLookout(deps.Consul, deps.Now),
 	}
 	g.proxy = g.newProxy()
 	g.pages = g.ownPages()
@@ -88,6 +91,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 	if page, ok := g.pages[r.URL.Path]; ok {
 		httpapi.NameRoute(ctx, r.URL.Path)
 		return servePage(page, w, r)
+	}
+	if r.URL.Path == opsStream {
+		httpapi.NameRoute(ctx, opsStream)
+		return g.look(w, r)
 	}
 	to, ok := find(r.URL.Path)
 	if !ok {

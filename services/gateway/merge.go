@@ -53,6 +53,8 @@ func merge(version string, sources []source) []byte {
 			"title": "Souk", "version": version,
 			"description": "An online shop that is never wrong about money or goods. Errors are problem details (RFC 9457); " +
 				"every POST that creates or moves something takes an Idempotency-Key.",
+			"license": object{"name": "Apache-2.0", "identifier": "Apache-2.0"},
+			"contact": object{"name": "Souk"},
 		},
 		"servers":    []any{object{"url": "/"}},
 		"tags":       tags,

@@ -36,13 +36,15 @@ func (g *Gateway) newProxy() *httputil.ReverseProxy {
 	}
 }
 
-type routeKey struct{}
-
 // forward lets to's service answer r.
 func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, to route) {
-	ctx, cancel := context.WithTimeout(r.Context(), g.cfg.Timeout)
-	defer cancel()
-	ctx = context.WithValue(ctx, routeKey{}, to)
+	ctx := r.Context()
+	if g.cfg.Timeout < httpapi.MaxTime { // which bounds every request already
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, g.cfg.Timeout)
+		defer cancel()
+	}
+	connectionOf(ctx).to = to
 	if isRead(r.Method) {
 		ctx = mesh.WithTryTimeout(ctx, readTry)
 	} else {
@@ -59,7 +61,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, to route) {
 // so that nobody can have one of ours removed by naming it there.
 func rewrite(p *httputil.ProxyRequest) {
 	ctx, in, out := p.In.Context(), p.In, p.Out
-	to, _ := ctx.Value(routeKey{}).(route)
+	to := connectionOf(ctx).to
 	out.URL.Scheme, out.URL.Host, out.Host = "http", to.service, ""
 	// The path is encoded anew from what we understood of it.
 	out.URL.Path, out.URL.RawPath = inner(in.URL.Path), ""

@@ -32,9 +32,11 @@ import (
 
 // edge is a gateway that serves on a port, with the real mesh behind it.
 type edge struct {
-	url string
-	key *ecdsa.PrivateKey
-	log *logBuffer
+	url    string
+	key    *ecdsa.PrivateKey
+	log    *logBuffer
+	consul *consul
+	run    func(context.Context) error // the gateway's
 }
 
 // shop says where services are: handlers get a server each, one instance per handler.
@@ -64,7 +66,7 @@ func setupWith(t testing.TB, cfg gateway.Config, where mesh.Resolver, now func()
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := &edge{key: key, log: new(logBuffer)}
+	e := &edge{key: key, log: new(logBuffer), consul: newConsul()}
 	log := slog.New(slog.NewJSONHandler(e.log, nil))
 	m := mesh.New(mesh.Config{Caller: "gateway"}, mesh.Deps{Resolver: where})
 	t.Cleanup(m.Close)
@@ -72,8 +74,9 @@ func setupWith(t testing.TB, cfg gateway.Config, where mesh.Resolver, now func()
 		Service: "gateway", Version: "test", Log: log, Metrics: prometheus.NewRegistry(),
 		Verifier: identity.NewVerifier(func(*jwt.Token) (any, error) { return &key.PublicKey, nil }, time.Now),
 	})
-	g := gateway.New(cfg, gateway.Deps{Mesh: m, Verifier: server.Verifier(), Log: log, Now: now, Version: "test"})
+	g := gateway.New(cfg, gateway.Deps{Mesh: m, Verifier: server.Verifier(), Consul: e.consul, Log: log, Now: now, Version: "test"})
 	g.Mount(server)
+	e.run = g.Run
 	s := httptest.NewUnstartedServer(server.Handler())
 	s.Config.MaxHeaderBytes = 64 << 10
 	s.Start()

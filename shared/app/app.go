@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"souk/shared/crash"
+	"souk/shared/fault"
 	"souk/shared/httpapi"
 	"souk/shared/identity"
 	"souk/shared/mesh"
@@ -33,6 +34,7 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"gorm.io/gorm"
 )
@@ -41,11 +43,14 @@ import (
 type Config struct {
 	ServiceAddr   string     `env:"SERVICE_ADDR" envDefault:":8080"`
 	AdminAddr     string     `env:"ADMIN_ADDR" envDefault:":9090"`
-	AdvertiseHost string     `env:"ADVERTISE_HOST"` // empty is the host's name
-	Instance      string     `env:"INSTANCE"`       // empty is service-host
+	AdvertiseHost string     `env:"ADVERTISE_HOST"`        // empty is the host's name
+	Instance      string     `env:"INSTANCE"`              // empty is service-host
+	Zone          string     `env:"ZONE"`                  // where it runs; told to others
+	Weight        string     `env:"WEIGHT" envDefault:"1"` // how much of the calls it takes, against 1 of the others
 	ConsulAddr    string     `env:"CONSUL_HTTP_ADDR" envDefault:"127.0.0.1:8500"`
 	DatabaseURL   Secret     `env:"DATABASE_URL"`
 	DatabaseConns int        `env:"DATABASE_MAX_CONNS" envDefault:"10"`
+	Migrate       Migrate    `env:"MIGRATE" envDefault:"start"`
 	LogLevel      slog.Level `env:"LOG_LEVEL" envDefault:"INFO"`
 	TraceEndpoint string     `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
 	Version       string     `env:"VERSION" envDefault:"dev"`
@@ -56,6 +61,21 @@ type Secret string
 
 // String hides the secret from fmt and slog.
 func (Secret) String() string { return "***" }
+
+// Migrate says who brings the schema up to date: the service when it starts ("start"), or somebody else, for whom it
+// waits ("wait").
+type Migrate string
+
+// UnmarshalText accepts the two words.
+func (m *Migrate) UnmarshalText(text []byte) error {
+	if *m = Migrate(text); *m != "start" && *m != "wait" {
+		return fmt.Errorf(`%q is neither "start" nor "wait"`, text)
+	}
+	return nil
+}
+
+// errMigrated ends the command migrate when there is nothing left to do.
+var errMigrated = errors.New("the schema is up to date")
 
 // App is a service that is being wired or run. It is built by Main.
 type App struct {
@@ -80,6 +100,7 @@ type App struct {
 	loopCtx   context.Context // ends when the loops are to stop: after the last request
 	stopLoops context.CancelFunc
 	failed    chan error
+	migrating bool // this is the command migrate
 }
 
 // Command is something a service's binary can do besides serving, such as filling an empty shop with goods. It ends the
@@ -100,8 +121,9 @@ func (e *ExitError) Error() string { return e.Err.Error() }
 // Unwrap gives the cause.
 func (e *ExitError) Unwrap() error { return e.Err }
 
-// Main runs a service until it is told to stop, and exits the process. The first argument may name one of the commands,
-// or healthcheck, which asks the instance on this machine whether it is ready.
+// Main runs a service until it is told to stop, and exits the process. The first argument may name one of the commands;
+// or healthcheck, which asks the instance on this machine whether it is ready; or migrate, which brings the schema of the
+// service's database up to date and does no more.
 func Main(name string, serve func(ctx context.Context, a *App) error, commands ...Command) {
 	os.Exit(run(name, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr, serve, commands))
 }
@@ -114,7 +136,9 @@ func run(name string, args []string, getenv map[string]string, stdout, stderr io
 		if args[0] == "healthcheck" {
 			return healthcheck(ctx, getenv, stderr)
 		}
-		do, logTo = command(args[0], commands), stderr
+		if logTo = stderr; args[0] != "migrate" {
+			do = command(args[0], commands)
+		}
 	}
 	if do == nil {
 		fmt.Fprintf(stderr, "%s: there is no command %q\n", name, args[0])
@@ -128,12 +152,17 @@ func run(name string, args []string, getenv map[string]string, stdout, stderr io
 	a.Out = stdout
 	if len(args) > 0 {
 		a.Args = args[1:]
+		a.migrating = args[0] == "migrate" // serve comes as far as the database, which knows the schema
 	}
 	if len(args) == 0 {
 		err = a.admin.listen(ctx, a.Config.AdminAddr, a.fail) // before all else: a service that waits for its database is alive
 	}
 	if err == nil {
 		err = do(ctx, a)
+	}
+	if errors.Is(err, errMigrated) {
+		a.Log.InfoContext(ctx, errMigrated.Error())
+		err = nil
 	}
 	err = errors.Join(err, a.close())
 	var exit *ExitError
@@ -179,12 +208,12 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	if a.stopTrace, err = telemetry.StartTracing(ctx, name, a.Config.Instance, a.Config.TraceEndpoint); err != nil {
 		return nil, err
 	}
-	a.registry, err = registry.New(registry.Config{Addr: a.Config.ConsulAddr}, registry.Deps{Log: a.Log, Metrics: metrics, Now: a.Now})
+	a.registry, err = registry.New(registry.Config{Addr: a.Config.ConsulAddr}, registry.Deps{Log: a.Log, Metrics: metrics})
 	if err != nil {
 		return nil, err
 	}
 	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{
-		Resolver: a.registry, Log: a.Log, Metrics: metrics, Now: a.Now,
+		Resolver: a.registry, Log: a.Log, Metrics: metrics,
 		Wrap: func(rt http.RoundTripper) http.RoundTripper { return crash.Transport(telemetry.Transport(rt)) },
 	})
 	a.Mesh = a.mesh.Client()
@@ -218,8 +247,8 @@ func (a *App) Env(cfg any) error {
 	return env.ParseWithOptions(cfg, env.Options{Environment: a.getenv})
 }
 
-// Database opens the service's database and brings its schema up to date, retrying until the database is there or ctx
-// ends. From then on /readyz asks it.
+// Database opens the service's database and brings its schema up to date, or waits for somebody else to do that if the
+// configuration says so, retrying until the database is there or ctx ends. From then on /readyz asks it.
 func (a *App) Database(ctx context.Context, sets ...postgres.MigrationSet) (*gorm.DB, error) {
 	if a.Config.DatabaseURL == "" {
 		return nil, errors.New("DATABASE_URL is not set")
@@ -229,7 +258,14 @@ func (a *App) Database(ctx context.Context, sets ...postgres.MigrationSet) (*gor
 		return nil, err
 	}
 	a.db = db
-	err = a.retry(ctx, "database", func() error { return postgres.Migrate(ctx, db, sets...) })
+	migrate := postgres.Migrate
+	if a.Config.Migrate == "wait" && !a.migrating {
+		migrate = postgres.Migrated
+	}
+	err = a.retry(ctx, "database", func() error { return migrate(ctx, db, sets...) })
+	if err == nil && a.migrating {
+		err = errMigrated
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -242,14 +278,15 @@ const (
 	lastPause  = 5 * time.Second
 )
 
-// retry repeats try until it succeeds or ctx ends, with full jitter on a doubling pause.
+// retry repeats try until it succeeds or ctx ends, with full jitter on a doubling pause. The command migrate gives up when
+// the database is there and refuses: somebody waits for its answer.
 func (a *App) retry(ctx context.Context, what string, try func() error) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		err := try()
 		if err == nil {
 			return nil
 		}
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || a.migrating && !fault.Is(err, fault.Unavailable) {
 			return errors.Join(ctx.Err(), err)
 		}
 		a.Log.WarnContext(ctx, "not there yet", "what", what, "error", err)
@@ -294,6 +331,9 @@ const (
 
 // Serve serves until ctx ends, then drains. It returns nil after a clean stop.
 func (a *App) Serve(ctx context.Context) error {
+	if a.migrating {
+		return fmt.Errorf("%s has no database to migrate", a.Name)
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.Config.ServiceAddr)
 	if err != nil {
 		return err
@@ -320,7 +360,8 @@ func (a *App) Serve(ctx context.Context) error {
 	reg := registry.Registration{
 		Service: a.Name, Host: a.Config.AdvertiseHost, Port: port, AdminPort: adminPort,
 		Meta: map[string]string{
-			"version": a.Config.Version, "instance": a.Config.Instance, "metrics_port": strconv.Itoa(adminPort),
+			registry.MetaVersion: a.Config.Version, registry.MetaZone: a.Config.Zone, registry.MetaWeight: a.Config.Weight,
+			registry.MetaBoot: uuid.NewString(), registry.MetaMetrics: strconv.Itoa(adminPort), "instance": a.Config.Instance,
 		},
 	}
 	regCtx, unregister := context.WithCancel(a.loopCtx)

@@ -35,6 +35,10 @@ type Route[In, Out any] struct {
 	Summary    string
 	Permission identity.Permission
 	Keyed      bool // takes an Idempotency-Key, and answers a repetition with the stored answer
+
+	Description string    // what the summary does not say, in Markdown, for the OpenAPI document
+	Later       bool      // may answer 202 with the same body: the outcome is not known yet
+	Refuses     []Refusal // what it answers besides the refusals that any route of its shape has
 }
 
 // IdempotencyKey is the header that names a request, so that its repetition has no second effect.

@@ -5,16 +5,18 @@ package crash
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -80,7 +82,14 @@ const (
 	deliverTime  = 10 * time.Second
 )
 
-var errReset = errors.New("connection reset by the fault campaign")
+// reset is what the sender of r sees of a connection that was there and has gone.
+func reset(r *http.Request) error {
+	if t := httptrace.ContextClientTrace(r.Context()); t != nil {
+		t.GetConn(r.URL.Host)
+		t.GotConn(httptrace.GotConnInfo{})
+	}
+	return &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("read", syscall.ECONNRESET)}
+}
 
 // RoundTrip sends r, or does to it what its fate is.
 func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -107,7 +116,7 @@ func (t *transport) send(r *http.Request) (*http.Response, error) {
 			_ = r.Body.Close()
 		}
 		wait(r.Context(), scaled(pause, givenUp))
-		return nil, errReset
+		return nil, reset(r)
 	case deaf:
 		resp, err := t.next.RoundTrip(r)
 		if err != nil {
@@ -115,7 +124,7 @@ func (t *transport) send(r *http.Request) (*http.Response, error) {
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		_ = resp.Body.Close()
-		return nil, errReset
+		return nil, reset(r)
 	case delay:
 		wait(r.Context(), scaled(pause, longestDelay))
 		return t.next.RoundTrip(r)
@@ -129,14 +138,16 @@ func (t *transport) send(r *http.Request) (*http.Response, error) {
 		return t.next.RoundTrip(now)
 	}
 	wait(r.Context(), scaled(pause, givenUp))
-	return nil, errReset
+	return nil, reset(r)
 }
 
 // deliver sends a copy that nobody waits for, after a while.
 func (t *transport) deliver(r *http.Request, after time.Duration) {
 	ctx, cancel := context.WithTimeout(r.Context(), after+deliverTime)
 	defer cancel()
-	wait(ctx, after)
+	if wait(ctx, after); !on() {
+		return // when the faults are over they are over
+	}
 	if resp, err := t.next.RoundTrip(r.WithContext(ctx)); err == nil {
 		_, _ = io.Copy(io.Discard, resp.Body)
 		_ = resp.Body.Close()

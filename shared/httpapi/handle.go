@@ -23,7 +23,6 @@ import (
 )
 
 const (
-	bearer    = "bearer"
 	maxKeyLen = 255 // of an Idempotency-Key, in bytes
 	internal  = "/internal/"
 )
@@ -37,7 +36,7 @@ func Handle[In, Out any](s *Server, r contract.Route[In, Out], op func(context.C
 	if strings.HasPrefix(r.Path, internal) != (r.Permission == identity.Internal) {
 		panic(fmt.Sprintf("httpapi: route %s: only paths under %s are for other services", r.ID, internal))
 	}
-	huma.Register(s.operations(), s.operation(r.ID, r.Method, r.Path, r.Summary, r.Status, r.Permission, r.Keyed),
+	huma.Register(s.operations(), s.operation(contract.Route[contract.None, contract.None](r)),
 		func(ctx context.Context, in *In) (*Out, error) {
 			out, err := op(ctx, in)
 			if err != nil {
@@ -47,18 +46,19 @@ func Handle[In, Out any](s *Server, r contract.Route[In, Out], op func(context.C
 		})
 }
 
-func (s *Server) operation(id, method, path, summary string, status int, perm identity.Permission, keyed bool) huma.Operation {
+func (s *Server) operation(r contract.Route[contract.None, contract.None]) huma.Operation {
+	s.templates[strings.NewReplacer("{", ":", "}", "").Replace(r.Path)] = r.Path
 	op := huma.Operation{
-		OperationID: id, Method: method, Path: path, Summary: summary, DefaultStatus: status,
-		Tags: []string{s.cfg.Service}, Hidden: perm == identity.Internal,
+		OperationID: r.ID, Method: r.Method, Path: r.Path, DefaultStatus: r.Status,
 		MaxBodyBytes: BodyLimit + 1, // limitBody is the limit; Huma's own would answer the same a byte earlier
+		Metadata:     map[string]any{routeMetadata: r},
 	}
-	guard := s.authorize(perm)
+	guard := s.authorize(r.Permission)
 	op.Middlewares = huma.Middlewares{func(c huma.Context, next func(huma.Context)) {
 		g := humagin.Unwrap(c)
 		err := guard(g)
-		if err == nil && keyed {
-			err = takeKey(g, id)
+		if err == nil && r.Keyed {
+			err = takeKey(g, r.ID)
 		}
 		if err != nil {
 			writeProblem(g, err)
@@ -66,16 +66,6 @@ func (s *Server) operation(id, method, path, summary string, status int, perm id
 		}
 		next(c)
 	}}
-	if perm != identity.Public && perm != identity.Internal {
-		op.Security = []map[string][]string{{bearer: {}}}
-		op.Description = "Permission: `" + string(perm) + "`."
-	}
-	if keyed {
-		op.Parameters = append(op.Parameters, &huma.Param{
-			Name: contract.IdempotencyKey, In: "header", Required: true, Schema: &huma.Schema{Type: "string"},
-			Description: "Names this request; a repetition with the same key and body gets the stored answer. Kept 24 hours.",
-		})
-	}
 	return op
 }
 

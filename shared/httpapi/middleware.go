@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,7 @@ import (
 	"regexp"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"time"
 
 	"souk/shared/contract"
@@ -32,20 +34,20 @@ const leastTime = 10 * time.Millisecond
 
 var requestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)
 
-type pathKey struct{}
-
-type routeKey struct{}
-
-// route is what a request is called in its log event and metrics.
+// route is what a request is called: in problems by its path, in its log event and metrics by its name.
 type route struct {
+	path   string // with what the gateway cut from its front
 	name   string
+	open   bool // no operation named it, so a handler may
 	stream bool
 }
+
+type routeKey struct{}
 
 // NameRoute names the request of ctx in its log event and metrics, for a handler that Fallback calls. The names must be
 // few: each is a time series.
 func NameRoute(ctx context.Context, name string) {
-	if r, ok := ctx.Value(routeKey{}).(*route); ok {
+	if r, ok := ctx.Value(routeKey{}).(*route); ok && r.open {
 		r.name = name
 	}
 }
@@ -53,14 +55,16 @@ func NameRoute(ctx context.Context, name string) {
 // NameStream is NameRoute for an answer that goes on for as long as its client likes: that is no time to answer, and is left
 // out of the metric of those.
 func NameStream(ctx context.Context, name string) {
-	if r, ok := ctx.Value(routeKey{}).(*route); ok {
+	if r, ok := ctx.Value(routeKey{}).(*route); ok && r.open {
 		r.name, r.stream = name, true
 	}
 }
 
 func pathFrom(ctx context.Context) string {
-	p, _ := ctx.Value(pathKey{}).(string)
-	return p
+	if r, ok := ctx.Value(routeKey{}).(*route); ok {
+		return r.path
+	}
+	return ""
 }
 
 // observe names the request, and writes its one log event and its metrics when it is over, be it by a panic.
@@ -72,13 +76,12 @@ func (s *Server) observe(c *gin.Context) {
 	}
 	c.Header(contract.RequestID, id)
 	ctx := contract.WithRequestID(c.Request.Context(), id)
-	ctx = context.WithValue(ctx, pathKey{}, c.GetHeader(ForwardedPrefix)+c.Request.URL.Path)
-	ctx, noted := telemetry.WithEvent(ctx)
-	to := route{name: c.FullPath()}
+	to := route{path: c.GetHeader(ForwardedPrefix) + c.Request.URL.Path, name: cmp.Or(s.templates[c.FullPath()], c.FullPath())}
 	if to.name == "" {
-		to.name = "none"
-		ctx = context.WithValue(ctx, routeKey{}, &to)
+		to.name, to.open = "none", true
 	}
+	ctx = context.WithValue(ctx, routeKey{}, &to)
+	ctx, noted := telemetry.WithEvent(ctx)
 	c.Request = c.Request.WithContext(ctx)
 	s.seen.inflight.Inc()
 	defer func() {
@@ -91,11 +94,12 @@ func (s *Server) observe(c *gin.Context) {
 // record counts and logs a request that is over.
 func (s *Server) record(c *gin.Context, id string, to route, took time.Duration, noted []slog.Attr) {
 	ctx, status := c.Request.Context(), c.Writer.Status()
-	s.seen.requests.WithLabelValues(to.name, methodLabel(c.Request.Method), strconv.Itoa(status)).Inc()
+	method := methodLabel(c.Request.Method)
+	s.seen.counter(to.name, method, status).Inc()
 	if !to.stream {
-		telemetry.Observe(ctx, s.seen.seconds.WithLabelValues(to.name, methodLabel(c.Request.Method)), took.Seconds())
+		telemetry.Observe(ctx, s.seen.timer(to.name, method), took.Seconds())
 	}
-	telemetry.Answered(ctx, methodLabel(c.Request.Method), to.name, status, id)
+	telemetry.Answered(ctx, method, to.name, status, id)
 
 	level := slog.LevelInfo
 	if status >= http.StatusInternalServerError {
@@ -144,18 +148,22 @@ func (s *Server) recover(c *gin.Context) {
 // readable refuses a query that cannot be read as a whole. net/http drops what it cannot read of one, and a filter that
 // is silently not applied answers another question than was asked.
 func readable(c *gin.Context) {
-	if _, err := url.ParseQuery(c.Request.URL.RawQuery); err != nil {
-		writeProblem(c, fault.New(fault.Malformed, "malformed_query", "the query of the URL cannot be read").Because(err))
+	query := c.Request.URL.RawQuery
+	if query == "" {
 		return
 	}
-	c.Next()
+	if _, err := url.ParseQuery(query); err != nil {
+		writeProblem(c, fault.New(fault.Malformed, "malformed_query", "the query of the URL cannot be read").Because(err))
+	}
 }
 
 // limitTime gives the request the time its caller has left, and never more than MaxTime.
 func limitTime(c *gin.Context) {
 	limit := MaxTime
-	if ms, err := strconv.ParseInt(c.GetHeader(RequestTimeout), 10, 32); err == nil {
-		limit = min(limit, time.Duration(ms)*time.Millisecond)
+	if sent := c.GetHeader(RequestTimeout); sent != "" {
+		if ms, err := strconv.ParseInt(sent, 10, 32); err == nil {
+			limit = min(limit, time.Duration(ms)*time.Millisecond)
+		}
 	}
 	if limit < leastTime {
 		writeProblem(c, fault.New(fault.Deadline, "", "no time is left for this request"))
@@ -169,6 +177,9 @@ func limitTime(c *gin.Context) {
 
 // limitBody refuses a body that is too large: at once if its length is known, else when it is read.
 func limitBody(c *gin.Context) {
+	if c.Request.Body == nil || c.Request.Body == http.NoBody {
+		return
+	}
 	w := innermost(c.Writer)
 	if c.Request.ContentLength > BodyLimit {
 		// Reading past a limit is what makes net/http wait, after our answer, for a client that is still sending. Otherwise
@@ -181,7 +192,6 @@ func limitBody(c *gin.Context) {
 		return
 	}
 	c.Request.Body = http.MaxBytesReader(w, c.Request.Body, BodyLimit)
-	c.Next()
 }
 
 // innermost is net/http's own writer inside those that were put around it: only that one can be told of a limit.
@@ -195,14 +205,59 @@ func innermost(w http.ResponseWriter) http.ResponseWriter {
 	}
 }
 
+// metrics keep their children, because looking one up costs ten times as much as counting with it.
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inflight prometheus.Gauge
+
+	counters children[prometheus.Counter]
+	timers   children[prometheus.Observer]
 }
 
-func newMetrics(r prometheus.Registerer) metrics {
-	m := metrics{
+func (m *metrics) counter(route, method string, status int) prometheus.Counter {
+	return m.counters.get(seriesKey{route, method, status}, func() prometheus.Counter {
+		return m.requests.WithLabelValues(route, method, strconv.Itoa(status))
+	})
+}
+
+func (m *metrics) timer(route, method string) prometheus.Observer {
+	return m.timers.get(seriesKey{route: route, method: method}, func() prometheus.Observer {
+		return m.seconds.WithLabelValues(route, method)
+	})
+}
+
+// seriesKey names a child; status is zero where it is no label.
+type seriesKey struct {
+	route, method string
+	status        int
+}
+
+// children are those that were looked up before.
+type children[C any] struct {
+	mu    sync.RWMutex
+	known map[seriesKey]C
+}
+
+func (c *children[C]) get(key seriesKey, find func() C) C {
+	c.mu.RLock()
+	child, ok := c.known[key]
+	c.mu.RUnlock()
+	if ok {
+		return child
+	}
+	child = find() // whoever comes second finds the same
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil {
+		c.known = make(map[seriesKey]C)
+	}
+	c.known[key] = child
+	return child
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mesh_server_requests_total", Help: "Requests answered.",
 		}, []string{"route", "method", "status"}),

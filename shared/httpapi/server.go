@@ -41,13 +41,16 @@ type Server struct {
 	cfg    Config
 	engine *gin.Engine
 	api    huma.API // nil until there is an operation
-	seen   metrics
+	seen   *metrics
 	around func(http.Handler) http.Handler
+	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
+	// and spans name a route as its callers' do.
+	templates map[string]string
 }
 
 // New makes a server with no operations. From the first one on it serves its OpenAPI document at /openapi.json.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics)}
+	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}}
 	s.engine.Use(s.observe, s.recover, readable, limitTime, limitBody)
 	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
 	s.engine.NoMethod(s.refuse(fault.New(fault.Method, "method_not_allowed", "this path does not take that method")))
@@ -63,9 +66,7 @@ func (s *Server) operations() huma.API {
 	conf := huma.DefaultConfig(s.cfg.Service, s.cfg.Version)
 	conf.DocsPath, conf.SchemasPath, conf.CreateHooks = "", "", nil // documentation is the gateway's; no $schema in bodies
 	conf.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
-	conf.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		bearer: {Type: "http", Scheme: "bearer", BearerFormat: "JWT"},
-	}
+	s.describe(conf.OpenAPI)
 	s.api = humagin.New(s.engine, conf)
 	return s.api
 }

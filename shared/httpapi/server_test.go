@@ -3,8 +3,10 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -19,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 type makeInput struct {
@@ -223,5 +226,29 @@ func TestOpenAPI_leadsSchemasWithTheirPackage(t *testing.T) {
 	got := slices.Sorted(maps.Keys(doc.Components.Schemas))
 	if diff := cmp.Diff([]string{"Field", "Money", "OrderBrief", "OrderPageBrief", "Problem"}, got); diff != "" {
 		t.Errorf("schemas (-want +got):\n%s", diff)
+	}
+}
+
+// A route has one name on both sides of a call.
+func TestHandle_countsUnderTheRoutesTemplate(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	s := httpapi.New(httpapi.Config{Service: "shed", Log: slog.New(slog.DiscardHandler), Metrics: registry})
+	httpapi.Handle(s, contract.Route[contract.ByID, contract.None]{ID: "open", Method: "GET", Path: "/v1/things/{id}", Permission: identity.Public},
+		func(context.Context, *contract.ByID) (*contract.None, error) { return &contract.None{}, nil })
+	s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/v1/things/"+uuid.NewString(), http.NoBody))
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			if l.GetName() == "route" && l.GetValue() != "/v1/things/{id}" {
+				t.Errorf("%s counts under %s", f.GetName(), l.GetValue())
+			}
+		}
+	}
+	if len(families) < 3 {
+		t.Errorf("%d metrics", len(families))
 	}
 }

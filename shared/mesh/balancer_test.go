@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"souk/shared/registry"
 )
 
 // One slow instance gets next to nothing, with few instances and with many.
@@ -85,31 +87,110 @@ func TestBalancer_returnsToWhatIsBack(t *testing.T) {
 	}
 }
 
-// A newcomer is neither flooded nor shunned, and what is known of the others survives its coming.
+// A newcomer is left out of nine choices in ten at first, and of none ten seconds later; what is known of the others survives its coming.
+// When most of the set is new, or the process itself, nobody is spared.
 func TestBalancer_setChanges(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var newcomer atomic.Int64
 		fast := after(8*time.Millisecond, 200)
-		f := fakes{"a": fast, "b": fast, "c": counted(&newcomer, fast), "gone": hang}
+		f := fakes{"a": fast, "b": fast, "c": counted(&newcomer, fast), "d": fast, "gone": hang}
 		m, n := newFakeMesh(Config{}, f, "a", "b")
 		load(m, "GET", 300, 5*time.Second)
-		a, was := m.endpoint("a"), m.endpoint("a").latency.score(time.Now())
+		a, was := m.endpoint("a"), m.endpoint("a").latency.score(time.Now().UnixNano())
 		if was == 0 {
 			t.Fatal("no score")
 		}
 		n.list("a", "b", "c")
-		load(m, "GET", 300, time.Second)
+		for _, second := range []struct {
+			at        int
+			low, high int64
+		}{{0, 3, 40}, {5, 35, 99}, {15, 60, 150}} {
+			newcomer.Store(0)
+			load(m, "GET", 300, time.Second)
+			if got := newcomer.Load(); got < second.low || got > second.high {
+				t.Errorf("second %d: the newcomer got %d of 300, want %d to %d", second.at, got, second.low, second.high)
+			}
+			load(m, "GET", 300, 4*time.Second)
+		}
 		if m.endpoint("a") != a {
 			t.Error("what was known of a is lost")
 		}
-		if got := newcomer.Load(); got < 60 || got > 150 {
-			t.Errorf("the newcomer got %d of 300, want about 100", got)
-		}
-		n.list("c")
+		n.list("c", "d") // one of two is new, and the other has to bear it
 		load(m, "GET", 300, time.Second)
 		if m.endpoint("a") != nil {
 			t.Error("a is still there")
+		}
+		newcomer.Store(0)
+		if _, bad := load(m, "GET", 300, time.Second); newcomer.Load() < 200 || bad != 0 {
+			t.Errorf("the warm one of two got %d of 300; %d failed", newcomer.Load(), bad)
+		}
+		n.list("a", "b", "d")
+		newcomer.Store(0)
+		f["a"] = counted(&newcomer, fast)
+		if _, bad := load(m, "GET", 300, time.Second); newcomer.Load() < 60 || bad != 0 {
+			t.Errorf("of a set that is mostly new one got %d of 300; %d failed", newcomer.Load(), bad)
+		}
+	})
+}
+
+// A restarted process is not held to what its last life did, though it has the same name and address.
+func TestBalancer_restart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		life := func(n *names, boot string) {
+			n.list("a", "b")
+			n.set[0].Meta = map[string]string{registry.MetaBoot: boot}
+		}
+		m, n := newFakeMesh(Config{}, fakes{"a": reply(200), "b": reply(200)})
+		life(n, "1")
+		_, _ = get(m)
+		b := m.endpoint("b")
+		m.service("product").eject(m.endpoint("a"), "test")
+		life(n, "1") // another answer, the same instances
+		_, _ = get(m)
+		if !m.endpoint("a").gate.ejected() || m.endpoint("b") != b {
+			t.Error("what was known is lost")
+		}
+		life(n, "2")
+		_, _ = get(m)
+		if m.endpoint("a").gate.ejected() || m.service("product").ejected.Load() != 0 {
+			t.Error("still ejected")
+		}
+		if m.endpoint("b") != b {
+			t.Error("what was known of the other is lost")
+		}
+	})
+}
+
+// An instance that takes in no more gets no more, and when all are full a call is refused at once and held against nobody.
+func TestBalancer_full(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newFakeMesh(Config{MaxInflight: 10, ReadTimeout: 5 * time.Second}, fakes{"a": hang, "b": hang}, "a", "b")
+		for range 20 {
+			go func() { _, _ = get(m) }()
+		}
+		synctest.Wait()
+		if a, b := m.endpoint("a").inflight.Load(), m.endpoint("b").inflight.Load(); a != 10 || b != 10 {
+			t.Errorf("in flight: %d and %d, want 10 and 10", a, b)
+		}
+		for range 100 {
+			began := time.Now()
+			_, err := get(m)
+			if err == nil || err.Kind != KindFull || !err.Retryable || err.Attempts != 0 || time.Since(began) != 0 {
+				t.Fatalf("got %+v after %s", err, time.Since(began))
+			}
+		}
+		if got := m.Snapshot().Callees[0].Calls["bulkhead"]; got != 100 {
+			t.Errorf("counted %d, want 100", got)
+		}
+		if got := m.service("product").breakers[ClassRead].two.Counts().TotalFailures; got != 0 {
+			t.Errorf("the breaker counts %d failures", got)
+		}
+		pass(time.Minute)
+		if n := m.inflight(); n != 0 {
+			t.Errorf("%d in flight", n)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -18,6 +19,7 @@ type breaker struct {
 	two     *gobreaker.TwoStepCircuitBreaker[any]
 	changes chan change
 	report  func(change)
+	probing atomic.Bool // half open
 }
 
 type change struct{ from, to gobreaker.State }
@@ -45,6 +47,7 @@ func newBreaker(cfg Config, class Class, report func(change), observe func(chang
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, errExcluded) },
 		OnStateChange: func(_ string, from, to gobreaker.State) {
+			b.probing.Store(to == gobreaker.StateHalfOpen)
 			observe(change{from, to})
 			select {
 			case b.changes <- change{from, to}:
@@ -55,13 +58,13 @@ func newBreaker(cfg Config, class Class, report func(change), observe func(chang
 	return b
 }
 
-// allow asks for a call. What it returns is for end, exactly once.
-func (b *breaker) allow() (done func(error), err error) {
+// allow asks for a call, and says whether it is a probe. What it returns is for end, exactly once.
+func (b *breaker) allow() (done func(error), probe bool, err error) {
 	defer b.tell()
 	if done, err = b.two.Allow(); err != nil {
-		return nil, errOpen
+		return nil, false, errOpen
 	}
-	return done, nil
+	return done, b.probing.Load(), nil
 }
 
 // end tells the breaker what a call said about the service.

@@ -54,6 +54,32 @@ func TestBreaker_opensAndRecovers(t *testing.T) {
 	})
 }
 
+// A probe is one request: what a service in trouble is asked while it may be recovering must not be doubled by retries. An
+// instance that nothing reaches is another matter: the service has seen nothing of it.
+func TestBreaker_probeIsNotRetried(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen atomic.Int64
+		ill := fakes{"a": counted(&seen, reply(503)), "b": counted(&seen, reply(503)), "well": reply(200)}
+		m, n := newFakeMesh(Config{}, ill, "a", "b")
+		for range 40 {
+			_, _ = get(m)
+		}
+		pass(5*time.Second + 1)
+		seen.Store(0)
+		if code, err := get(m); code != 503 || seen.Load() != 1 {
+			t.Errorf("got %d %v after %d requests, want 503 after 1", code, err, seen.Load())
+		}
+		n.list("well", "gone")
+		pass(5*time.Second + 1)
+		for range 3 {
+			if code, err := get(m); code != 200 {
+				t.Errorf("got %d %v from the one that is there", code, err)
+			}
+		}
+	})
+}
+
 // A probe that hangs ends with its deadline and does not keep the breaker half open.
 func TestBreaker_hungProbeEnds(t *testing.T) {
 	t.Parallel()

@@ -54,10 +54,21 @@ func (b *budget) call(now time.Time) {
 func (b *budget) spend(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	calls, retries := b.seen.sum(now)
-	if float64(retries+1) > b.ratio*float64(calls)+b.reserve*10 {
+	if b.left(now) < 1 {
 		return false
 	}
 	b.seen.add(now, 0, 1)
 	return true
+}
+
+// balance is how many retries are left.
+func (b *budget) balance(now time.Time) float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.left(now)
+}
+
+func (b *budget) left(now time.Time) float64 {
+	calls, retries := b.seen.sum(now)
+	return b.ratio*float64(calls) + b.reserve*10 - float64(retries)
 }

@@ -19,7 +19,9 @@ type call struct {
 
 	tried []*endpoint
 	room  [2]*endpoint // tried's, usually
+	first try          // the only one, usually
 	sent  bool         // a try may have reached an instance
+	probe bool         // the breaker is half open
 }
 
 // newCall reads what is asked. Its error is an *Error.
@@ -50,10 +52,11 @@ func (c *call) run() (t trial) {
 	defer c.body.finish()
 
 	breaker := c.svc.breakers[c.class]
-	done, err := breaker.allow()
+	done, probe, err := breaker.allow()
 	if err != nil {
 		return trial{outcome: open, err: err}
 	}
+	c.probe = probe
 	ruling := excluded // should a try panic, the breaker learns nothing but is told that it ended
 	defer func() { breaker.end(done, ruling) }()
 	t = c.tryUntilDone(c.req.Context())

@@ -1,10 +1,6 @@
 package mesh
 
-import (
-	"net/http"
-	"strconv"
-	"time"
-)
+import "time"
 
 // hopCost is taken off the time a callee is told: what the way there and back may eat.
 const hopCost = 5 * time.Millisecond
@@ -25,12 +21,12 @@ func (c *call) deadlineFrom(began time.Time) time.Time {
 
 // tryLimit is how long the next try may take until its headers: its class's limit, or less if the call is running out of
 // time. Only a call that can be repeated after a timeout keeps something back for another try.
-func (c *call) tryLimit(triesLeft int) time.Duration {
+func (c *call) tryLimit(now time.Time, triesLeft int) time.Duration {
 	limit := c.tryTimeout
 	if limit <= 0 {
 		limit = c.mesh.cfg.tryTimeout(c.class)
 	}
-	left := c.remaining()
+	left := c.deadline.Sub(now)
 	if c.repeatable && !c.noRetry && c.body.again() {
 		left /= time.Duration(triesLeft)
 	}
@@ -45,10 +41,4 @@ func (c Config) tryTimeout(class Class) time.Duration {
 		return c.CriticalTimeout
 	}
 	return c.WriteTimeout
-}
-
-// tell sets the time the callee has. It is relative, so that clocks need not agree, and the try's rather than the call's:
-// work that goes on after we have turned to another instance is wasted.
-func tell(h http.Header, limit time.Duration) {
-	h.Set(HeaderTimeout, strconv.FormatInt((limit-hopCost).Milliseconds(), 10))
 }

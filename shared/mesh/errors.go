@@ -17,6 +17,7 @@ const (
 	KindUnreachable ErrorKind = "unreachable"  // no connection to an instance; nothing was sent
 	KindBroken      ErrorKind = "broken"       // the connection failed after the request may have been sent
 	KindNoInstances ErrorKind = "no_instances" // the service has none, or Consul never answered
+	KindFull        ErrorKind = "full"         // as many calls are in flight as the mesh allows; nothing was sent
 	KindOpen        ErrorKind = "open"         // the service breaker is open; nothing was sent
 	KindClosed      ErrorKind = "closed"       // the mesh is closed
 )
@@ -53,5 +54,6 @@ func (e *Error) Timeout() bool { return e.Kind == KindTimeout || e.Kind == KindD
 
 var (
 	errTryTimeout = errors.New("no response headers in the time of a try")
+	errFull       = errors.New("too many calls in flight")
 	errSpent      = errors.New("no time left to send it")
 )

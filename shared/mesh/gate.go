@@ -31,13 +31,13 @@ func (g *gate) ejected() bool { return g.until.Load() != 0 }
 
 // probe takes the one probe of a half-open instance. A request that can be repeated elsewhere is preferred; where no such
 // request comes for five seconds, any is taken, or a callee that only gets POSTs would never return.
-func (g *gate) probe(now time.Time, ch choice) bool {
-	overdue := now.UnixNano() - g.until.Load()
+func (g *gate) probe(now int64, ch choice) bool {
+	overdue := now - g.until.Load()
 	if overdue < 0 || (!ch.repeatable && overdue < int64(unpicked)) {
 		return false
 	}
 	busy := g.probing.Load()
-	return busy < now.UnixNano() && g.probing.CompareAndSwap(busy, now.Add(ch.limit).UnixNano())
+	return busy < now && g.probing.CompareAndSwap(busy, now+int64(ch.limit))
 }
 
 // record takes the end of a try in service. It returns why the instance should be ejected; empty if it should not.

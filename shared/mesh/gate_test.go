@@ -66,7 +66,7 @@ func TestGate_whatEjects(t *testing.T) {
 				e := m.endpoint("bad")
 				for range 10 {
 					m.endpoint("good").latency.observe(time.Now(), time.Hour)
-					e.latency.mean = 1
+					e.latency.set(1)
 					_, _ = get(m)
 				}
 				if got := e.gate.ejected(); got != tt.eject {
@@ -206,11 +206,11 @@ func TestGate_probeIsBounded(t *testing.T) {
 		pass(10 * time.Second)
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(10*time.Millisecond, cancel)
-		m.endpoint("b").picked(time.Now())
+		m.endpoint("b").picked(time.Now().UnixNano())
 		if _, err := ask(ctx, m, "GET"); err == nil || err.Kind != KindCanceled || err.Instance != "a" {
 			t.Fatalf("got %v, want a cancelled probe of a", err)
 		}
-		m.endpoint("b").picked(time.Now())
+		m.endpoint("b").picked(time.Now().UnixNano())
 		done := make(chan int)
 		go func() { code, _ := get(m); done <- code }()
 		synctest.Wait()

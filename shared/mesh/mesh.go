@@ -3,6 +3,7 @@ package mesh
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -35,6 +36,8 @@ type Config struct {
 	RetryRatio      float64 // retries allowed per call, on average: 0.1
 	RetryReserve    float64 // retries per second allowed besides: 3
 
+	MaxInflight int64 // tries at one instance at a time, until their bodies end: 128
+
 	EjectAfter   int           // failures in a row that eject an instance: 5
 	EjectRefused int           // refused connections in a row that do: 2
 	EjectFor     time.Duration // the first ejection, doubled for each that follows: 5 s
@@ -56,6 +59,7 @@ func (c Config) withDefaults() Config {
 	c.BodyBufferBytes = cmp.Or(c.BodyBufferBytes, 64<<10)
 	c.RetryRatio = cmp.Or(c.RetryRatio, 0.1)
 	c.RetryReserve = cmp.Or(c.RetryReserve, 3)
+	c.MaxInflight = cmp.Or(c.MaxInflight, 128)
 	c.EjectAfter = cmp.Or(c.EjectAfter, 5)
 	c.EjectRefused = cmp.Or(c.EjectRefused, 2)
 	c.EjectFor = cmp.Or(c.EjectFor, 5*time.Second)
@@ -74,6 +78,11 @@ type Deps struct {
 	Log      *slog.Logger          // nil discards
 	Metrics  prometheus.Registerer // nil keeps the metrics unregistered
 	Now      func() time.Time      // nil means time.Now
+	// TLS says how to speak TLS with a service's instances, each of which has the name it is called by from the resolver and
+	// not from its certificate: so the configuration must verify that it is the service (as go-spiffe's tlsconfig does), and
+	// fetch certificates that are renewed by its callbacks. It is asked once per instance. nil, or nil for a service, is
+	// plain HTTP.
+	TLS func(service string) *tls.Config
 	// Wrap goes around the connection pool of each instance, so it sees every try; telemetry.Transport fits. nil adds
 	// nothing.
 	Wrap func(http.RoundTripper) http.RoundTripper
@@ -100,13 +109,14 @@ func New(cfg Config, deps Deps) *Mesh {
 	if deps.Now == nil {
 		deps.Now = time.Now
 	}
-	return &Mesh{
+	m := &Mesh{
 		cfg:      cfg.withDefaults(),
 		deps:     deps,
 		log:      cmp.Or(deps.Log, slog.New(slog.DiscardHandler)),
-		metrics:  newMetrics(cfg.Caller, deps.Metrics),
 		services: make(map[string]*service),
 	}
+	m.metrics = newMetrics(cfg.Caller, deps.Metrics, m)
+	return m
 }
 
 // Client returns an http.Client on the mesh. It has no timeout of its own, contexts rule, and it does not follow
@@ -125,6 +135,19 @@ func (m *Mesh) Close() {
 	defer m.mu.Unlock()
 	for _, s := range m.services {
 		s.retire()
+	}
+}
+
+// CloseIdleConnections closes connections that are kept and not in use. http.Client's method of that name calls it.
+func (m *Mesh) CloseIdleConnections() {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, s := range m.services {
+		if set := s.set.Load(); set != nil {
+			for _, e := range set.list {
+				e.pool.CloseIdleConnections()
+			}
+		}
 	}
 }
 

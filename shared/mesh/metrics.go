@@ -17,13 +17,16 @@ type metrics struct {
 	requests    *prometheus.CounterVec   // callee, route, method, result
 	seconds     *prometheus.HistogramVec // callee, route, method
 	attempts    *prometheus.CounterVec   // callee, instance, outcome
-	inflight    *prometheus.GaugeVec     // callee, instance
+	tryseconds  *prometheus.HistogramVec // callee, instance
 	retries     *prometheus.CounterVec   // callee, reason
 	state       *prometheus.GaugeVec     // callee, class
 	transitions *prometheus.CounterVec   // callee, class, from, to
 	ejected     *prometheus.GaugeVec     // callee, instance
 	ejections   *prometheus.CounterVec   // callee, reason
 	lbPanic     *prometheus.CounterVec   // callee
+	inflight    *prometheus.Desc         // callee, instance
+	cost        *prometheus.Desc         // callee, instance
+	balance     *prometheus.Desc         // callee
 
 	mu     sync.RWMutex
 	series map[seriesKey]*series
@@ -36,7 +39,12 @@ type series struct {
 	seconds prometheus.Observer
 }
 
-func newMetrics(caller string, reg prometheus.Registerer) *metrics {
+// buckets of the time of calls and of tries, in seconds.
+func buckets() []float64 {
+	return []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+}
+
+func newMetrics(caller string, reg prometheus.Registerer, of *Mesh) *metrics {
 	labels := prometheus.Labels{"caller": caller}
 	counter := func(name, help string, l ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels}, l)
@@ -44,25 +52,34 @@ func newMetrics(caller string, reg prometheus.Registerer) *metrics {
 	gauge := func(name, help string, l ...string) *prometheus.GaugeVec {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, l)
 	}
+	desc := func(name, help string, l ...string) *prometheus.Desc {
+		return prometheus.NewDesc(name, help, l, labels)
+	}
 	m := &metrics{
 		requests: counter("mesh_client_requests_total", "Calls, by how they ended.", "callee", "route", "method", "result"),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mesh_client_request_seconds", Help: "Time of a call until its response headers, tries and pauses included.",
-			ConstLabels: labels,
-			Buckets:     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+			ConstLabels: labels, Buckets: buckets(),
 		}, []string{"callee", "route", "method"}),
-		attempts:    counter("mesh_client_attempts_total", "Tries at instances, by how they ended.", "callee", "instance", "outcome"),
-		inflight:    gauge("mesh_client_inflight", "Tries whose response body has not ended.", "callee", "instance"),
+		attempts: counter("mesh_client_attempts_total", "Tries at instances, by how they ended.", "callee", "instance", "outcome"),
+		tryseconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mesh_client_attempt_seconds", Help: "Time of a try until its response headers or its error.",
+			ConstLabels: labels, Buckets: buckets(),
+		}, []string{"callee", "instance"}),
 		retries:     counter("mesh_client_retries_total", "Tries after the first, by why.", "callee", "reason"),
 		state:       gauge("mesh_breaker_state", "Service breakers: 0 closed, 1 half open, 2 open.", "callee", "class"),
 		transitions: counter("mesh_breaker_transitions_total", "Changes of service breakers.", "callee", "class", "from", "to"),
 		ejected:     gauge("mesh_outlier_ejected", "Whether an instance is ejected.", "callee", "instance"),
 		ejections:   counter("mesh_outlier_ejections_total", "Ejections of instances, by why.", "callee", "reason"),
 		lbPanic:     counter("mesh_lb_panic_total", "Tries at ejected instances for want of others.", "callee"),
+		inflight:    desc("mesh_client_inflight", "Tries whose response body has not ended.", "callee", "instance"),
+		cost:        desc("mesh_lb_cost", "Seconds the balancer expects a request more to take at an instance; 0 before the first.", "callee", "instance"),
+		balance:     desc("mesh_retry_budget_balance", "Retries that would be allowed at this moment.", "callee"),
 		series:      make(map[seriesKey]*series),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.seconds, m.attempts, m.inflight, m.retries, m.state, m.transitions, m.ejected, m.ejections, m.lbPanic)
+		reg.MustRegister(m.requests, m.seconds, m.attempts, m.tryseconds, m.retries, m.state, m.transitions, m.ejected, m.ejections,
+			m.lbPanic, knowledge{of, m})
 	}
 	return m
 }
@@ -112,10 +129,10 @@ func stateLabel(s gobreaker.State) string { return [...]string{"closed", "half_o
 
 // endpoint makes an instance's series.
 func (m *metrics) endpoint(e *endpoint) {
-	e.inflightGauge = m.inflight.WithLabelValues(e.svc.name, e.ID)
+	e.seconds = m.tryseconds.WithLabelValues(e.svc.name, e.ID)
 	e.ejectedGauge = m.ejected.WithLabelValues(e.svc.name, e.ID)
 	for o := range e.attempts {
-		if rulings[o].result != "short_circuited" && outcome(o) != noInstances && outcome(o) != spent {
+		if rulings[o].result != "short_circuited" && outcome(o) != noInstances && outcome(o) != spent && outcome(o) != full {
 			e.attempts[o] = m.attempts.WithLabelValues(e.svc.name, e.ID, outcome(o).String())
 		}
 	}
@@ -124,7 +141,45 @@ func (m *metrics) endpoint(e *endpoint) {
 // forget removes an instance's series.
 func (m *metrics) forget(e *endpoint) {
 	of := prometheus.Labels{"callee": e.svc.name, "instance": e.ID}
-	m.inflight.Delete(of)
+	m.tryseconds.Delete(of)
 	m.ejected.Delete(of)
 	m.attempts.DeletePartialMatch(of)
+}
+
+// knowledge is what the mesh knows anyway, made into metrics when somebody asks.
+type knowledge struct {
+	mesh *Mesh
+	*metrics
+}
+
+// Describe is part of prometheus.Collector.
+func (k knowledge) Describe(ch chan<- *prometheus.Desc) {
+	ch <- k.inflight
+	ch <- k.cost
+	ch <- k.balance
+}
+
+// Collect is part of prometheus.Collector.
+func (k knowledge) Collect(ch chan<- prometheus.Metric) {
+	now := k.mesh.deps.Now()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	k.mesh.mu.RLock()
+	defer k.mesh.mu.RUnlock()
+	for _, s := range k.mesh.services {
+		gauge(k.balance, s.budget.balance(now), s.name)
+		set := s.set.Load()
+		if set == nil {
+			continue
+		}
+		for _, e := range set.list {
+			gauge(k.inflight, float64(e.inflight.Load()), s.name, e.ID)
+			cost := 0.0
+			if e.latency.score(now.UnixNano()) > 0 {
+				cost = e.cost(now.UnixNano(), set.list) / float64(time.Second)
+			}
+			gauge(k.cost, cost, s.name, e.ID)
+		}
+	}
 }

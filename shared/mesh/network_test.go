@@ -178,7 +178,7 @@ func TestStreamingBody(t *testing.T) {
 		if status != 200 || got.Load() != int64(len(big)) || src.closed.Load() != 1 {
 			t.Fatalf("call %d: got %d, %v, %d bytes, closed %d times", i, status, err, got.Load(), src.closed.Load())
 		}
-		m.endpoint(dead.Listener.Addr().String()).latency.mean = 1 // tempting
+		m.endpoint(dead.Listener.Addr().String()).latency.set(1) // tempting
 	}
 
 	code.Store(503)
@@ -447,7 +447,7 @@ func BenchmarkPick(b *testing.B) {
 			b.ReportAllocs()
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
-					s.pick(list, choice{})
+					s.pick(list, choice{now: now})
 				}
 			})
 		})

@@ -35,6 +35,7 @@ const (
 	badRequest                  // the request cannot be sent: its URL, a header, its body
 	spent                       // the call's time was up before it was sent
 	noInstances                 // nobody to ask
+	full                        // as much in flight at every instance as may be
 	open                        // the service breaker refused
 	closed                      // the mesh is closed
 )
@@ -81,6 +82,7 @@ var rulings = [...]struct { //nolint:gochecknoglobals // a table that never chan
 	badRequest:   {excluded, excluded, never, "client_error", KindRequest},
 	spent:        {excluded, excluded, never, "timeout", KindDeadline},
 	noInstances:  {excluded, excluded, never, "no_instance", KindNoInstances},
+	full:         {excluded, excluded, never, "bulkhead", KindFull},
 	open:         {excluded, excluded, never, "short_circuited", KindOpen},
 	closed:       {excluded, excluded, never, "short_circuited", KindClosed},
 }
@@ -89,7 +91,7 @@ var rulings = [...]struct { //nolint:gochecknoglobals // a table that never chan
 func (o outcome) String() string {
 	return [...]string{
 		"answered", "client_error", "limited", "server_error", "gateway_error", "shed", "unreachable", "broken", "timeout",
-		"deadline", "cut_short", "canceled", "bad_request", "spent", "no_instances", "open", "closed",
+		"deadline", "cut_short", "canceled", "bad_request", "spent", "no_instances", "full", "open", "closed",
 	}[o]
 }
 

@@ -34,13 +34,18 @@ func (c *call) attempt(ctx context.Context, attempt int) trial {
 	if len(endpoints) == 0 {
 		return trial{outcome: noInstances, err: err}
 	}
-	limit := c.tryLimit(max(1, c.mesh.cfg.Tries-attempt+1))
+	now := c.mesh.deps.Now()
+	limit := c.tryLimit(now, max(1, c.mesh.cfg.Tries-attempt+1))
 	if limit <= hopCost {
 		return trial{outcome: spent, err: errSpent}
 	}
-	e, probe := c.svc.pick(endpoints, choice{tried: c.tried, repeatable: c.repeatable, limit: limit})
+	e, probe := c.svc.pick(endpoints, choice{now: now, tried: c.tried, repeatable: c.repeatable, limit: limit})
+	if e == nil {
+		return trial{outcome: full, err: errFull}
+	}
 	c.tried = append(c.tried, e)
-	t := c.try(ctx, e, attempt, limit)
+	t := c.newTry(e).run(ctx, attempt, now, limit)
+	c.sent = c.sent || t.sent
 	e.learn(t, probe, limit)
 	return t
 }
@@ -57,6 +62,9 @@ func givenUp(ctx context.Context) trial {
 func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Duration, again bool) {
 	cfg := c.mesh.cfg
 	if attempt >= cfg.Tries || ctx.Err() != nil || !c.body.again() {
+		return 0, false
+	}
+	if c.probe && t.outcome != unreachable { // the breaker has let one request through, not two
 		return 0, false
 	}
 	switch rulings[t.outcome].repeat {

@@ -74,13 +74,13 @@ func TestRetry_table(t *testing.T) {
 					}
 					bad := m.endpoint("bad")
 					bad.latency.observe(time.Now(), 1) // the cheapest, so the first
-					bad.picked(time.Now())
+					bad.picked(time.Now().UnixNano())
 					n.list("bad", "good")
 					if _, err := m.service("product").endpoints(t.Context()); err != nil {
 						t.Fatal(err)
 					}
 					m.endpoint("good").latency.observe(time.Now(), time.Hour)
-					m.endpoint("good").picked(time.Now())
+					m.endpoint("good").picked(time.Now().UnixNano())
 
 					ctx := context.Background()
 					if k.ctx != nil {

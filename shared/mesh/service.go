@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"crypto/tls"
 	"net"
 	"net/http"
 	"slices"
@@ -24,6 +23,7 @@ type service struct {
 	breakers [ClassCritical + 1]*breaker
 	lbPanic  prometheus.Counter
 	tally    tally
+	ejected  atomic.Int64 // instances of the set that are out of service
 
 	set atomic.Pointer[endpointSet]
 	mu  sync.Mutex // serialises changes of set, and ejections
@@ -72,29 +72,54 @@ func (s *service) endpoints(ctx context.Context) ([]*endpoint, error) {
 	} else if same(old.from, instances) {
 		return old.list, nil
 	}
-	set := &endpointSet{from: instances}
-	for _, e := range old.list {
+	set := s.succeed(old.list, instances)
+	s.set.Store(set)
+	s.countEjected()
+	return set.list, nil
+}
+
+// succeed makes the set of the instances that there are now. s.mu is held.
+func (s *service) succeed(old []*endpoint, instances []registry.Instance) *endpointSet {
+	for _, e := range old {
 		if !slices.ContainsFunc(instances, e.is) {
 			e.retire()
 		}
 	}
+	set := &endpointSet{from: instances}
+	var fresh []*endpoint
 	for _, in := range instances {
-		if i := slices.IndexFunc(old.list, func(e *endpoint) bool { return e.is(in) }); i >= 0 {
-			set.list = append(set.list, old.list[i])
-		} else {
-			set.list = append(set.list, s.newEndpoint(in))
+		i := slices.IndexFunc(old, func(e *endpoint) bool { return e.is(in) })
+		if i >= 0 {
+			set.list = append(set.list, old[i])
+			continue
 		}
+		e := s.newEndpoint(in)
+		set.list, fresh = append(set.list, e), append(fresh, e)
 	}
-	s.set.Store(set)
-	return set.list, nil
+	if 2*len(fresh) > len(set.list) { // there are not enough warm ones to spare the cold ones
+		return set
+	}
+	now := s.mesh.deps.Now().UnixNano()
+	for _, e := range fresh {
+		e.joined = now
+	}
+	return set
 }
 
-// same tells whether two answers of the resolver are alike: usually they are the very same slice.
+// same tells whether two answers of the resolver are one.
 func same(a, b []registry.Instance) bool {
-	if len(a) != len(b) || len(a) == 0 || &a[0] == &b[0] {
-		return len(a) == len(b)
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+// countEjected is called whenever that number may have changed, so that nobody else needs to count. s.mu is held.
+func (s *service) countEjected() {
+	n := int64(0)
+	for _, e := range s.set.Load().list {
+		if e.gate.ejected() {
+			n++
+		}
 	}
-	return slices.EqualFunc(a, b, func(x, y registry.Instance) bool { return x.ID == y.ID && x.Addr == y.Addr })
+	s.ejected.Store(n)
 }
 
 // eject takes e out of service, unless too many are: at most half the instances, so never the only one.
@@ -115,10 +140,20 @@ func (s *service) eject(e *endpoint, reason string) {
 		return
 	}
 	d := e.gate.eject(&s.mesh.cfg, s.mesh.deps.Now())
+	s.countEjected()
 	e.ejectedGauge.Set(1)
 	s.mesh.metrics.ejections.WithLabelValues(s.name, reason).Inc()
 	s.mesh.log.Warn("instance ejected", "callee", s.name, "instance", e.ID, "reason", reason, "for_ms", d.Milliseconds())
 	s.mesh.journal.add(Event{At: s.mesh.deps.Now(), Kind: "ejected", Callee: s.name, Instance: e.ID, Reason: reason, ForMs: d.Milliseconds()})
+}
+
+// readmit puts e back in service.
+func (s *service) readmit(e *endpoint, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.gate.readmit(now)
+	s.countEjected()
+	e.ejectedGauge.Set(0)
 }
 
 func (s *service) retire() {
@@ -135,7 +170,9 @@ type endpoint struct {
 	svc       *service
 	pool      *http.Transport
 	transport http.RoundTripper // the pool, wrapped
+	scheme    string
 	weight    float64
+	joined    int64 // unix nanoseconds, when it came into the set; 0 if it needs no slow start
 
 	gate       gate
 	latency    latency
@@ -144,8 +181,9 @@ type endpoint struct {
 	tries      tries
 	failure    atomic.Pointer[Failure] // the last
 
-	inflightGauge, ejectedGauge prometheus.Gauge
-	attempts                    [closed + 1]prometheus.Counter
+	ejectedGauge prometheus.Gauge
+	seconds      prometheus.Observer
+	attempts     [closed + 1]prometheus.Counter
 }
 
 func (s *service) newEndpoint(in registry.Instance) *endpoint {
@@ -153,35 +191,45 @@ func (s *service) newEndpoint(in registry.Instance) *endpoint {
 	pool := &http.Transport{
 		Proxy:                  nil, // a proxy meant for the outside has no business here
 		DialContext:            (&net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS13},
 		TLSHandshakeTimeout:    time.Second,
 		MaxIdleConns:           0,                // no limit but the next
 		MaxIdleConnsPerHost:    64,               // the default of 2 makes nearly every request of a burst dial
-		MaxConnsPerHost:        256,              // what a callee takes in flight
+		MaxConnsPerHost:        0,                // MaxInflight is the limit, and does not wait
 		IdleConnTimeout:        45 * time.Second, // less than the servers' 75 s: the client must be the one who closes
 		ResponseHeaderTimeout:  0,                // a try has its own
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
-	e := &endpoint{Instance: in, svc: s, pool: pool, transport: pool, weight: 1}
+	e := &endpoint{Instance: in, svc: s, pool: pool, transport: pool, scheme: "http", weight: 1}
+	if of := s.mesh.deps.TLS; of != nil {
+		if pool.TLSClientConfig = of(s.name); pool.TLSClientConfig != nil {
+			e.scheme = "https"
+		}
+	}
 	if wrap := s.mesh.deps.Wrap; wrap != nil {
 		e.transport = wrap(pool)
 	}
-	if w, err := strconv.ParseFloat(in.Meta["weight"], 64); err == nil && w > 0 {
+	if w, err := strconv.ParseFloat(in.Meta[registry.MetaWeight], 64); err == nil && w > 0 {
 		e.weight = w
 	}
 	s.mesh.metrics.endpoint(e)
 	return e
 }
 
-func (e *endpoint) is(in registry.Instance) bool { return e.ID == in.ID && e.Addr == in.Addr }
+// is tells whether in is this instance, in this life of it: a process that has been restarted owes nothing to the last one.
+func (e *endpoint) is(in registry.Instance) bool {
+	return e.ID == in.ID && e.Addr == in.Addr && e.Meta[registry.MetaBoot] == in.Meta[registry.MetaBoot]
+}
 
 // learn tells the balancer and the gate how a try ended.
 func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	e.attempts[t.outcome].Inc()
-	now := e.svc.mesh.deps.Now()
+	now := t.at
 	v := rulings[t.outcome].instance
 	e.count(now, t, v)
+	if v != excluded {
+		e.seconds.Observe(t.took.Seconds())
+	}
 	switch {
 	case t.retryAfter > 0: // it said itself how long it wants to be left alone
 		e.latency.penalise(now, min(t.retryAfter, 30*time.Second))
@@ -198,8 +246,7 @@ func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	}
 	switch v {
 	case success:
-		e.gate.readmit(now)
-		e.ejectedGauge.Set(0)
+		e.svc.readmit(e, now)
 		e.svc.mesh.log.Info("instance readmitted", "callee", e.svc.name, "instance", e.ID)
 		e.svc.mesh.journal.add(Event{At: now, Kind: "readmitted", Callee: e.svc.name, Instance: e.ID})
 	case failure:

@@ -254,7 +254,7 @@ func (s *service) breakerView(class Class) Breaker {
 
 func (e *endpoint) view(now time.Time) Endpoint {
 	v := Endpoint{
-		ID: e.ID, State: "in_service", EWMAMs: e.latency.score(now) / float64(time.Millisecond),
+		ID: e.ID, State: "in_service", EWMAMs: e.latency.score(now.UnixNano()) / float64(time.Millisecond),
 		Inflight: e.inflight.Load(), Tries: e.tries.read(), Failure: e.failure.Load(),
 	}
 	if until := e.gate.until.Load(); until != 0 {

@@ -2,8 +2,10 @@ package mesh
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptrace"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -14,95 +16,166 @@ type trial struct {
 	outcome
 	resp       *http.Response
 	err        error
+	at         time.Time     // when
 	took       time.Duration // until the headers, or the error
+	sent       bool          // it may have reached the instance
 	refused    bool          // nobody listens there
 	retryAfter time.Duration // the pause the callee asked for; zero if none
 }
 
-// try sends the request to one instance and waits at most limit for the response's headers. Reading the body is bounded by
-// the call's deadline. The try counts as in flight until the body ends.
-func (c *call) try(ctx context.Context, e *endpoint, attempt int, limit time.Duration) (t trial) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var headers atomic.Bool
-	timer := time.AfterFunc(limit, func() {
-		if headers.Load() {
-			cancel(context.DeadlineExceeded)
-		} else {
-			cancel(errTryTimeout)
-		}
-	})
-	e.inflight.Add(1)
-	e.inflightGauge.Inc()
-	finish := func() {
-		timer.Stop()
-		cancel(context.Canceled)
-		e.inflight.Add(-1)
-		e.inflightGauge.Dec()
-	}
-	delivered := false
-	defer func() {
-		if !delivered {
-			finish()
-		}
-	}()
+// try is one request to one instance, and the body of its response: it counts as in flight until that ends. All that it
+// needs is in one piece, because a call is made so often that what it allocates is felt.
+type try struct {
+	call   *call
+	at     *endpoint
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+	answer io.ReadCloser // the response's own body
 
-	conn := new(connection)
-	conn.trace.GetConn, conn.trace.GotConn = conn.ask, conn.got
-	out := c.req.WithContext(httptrace.WithClientTrace(ctx, &conn.trace))
-	if err := c.body.attach(out); err != nil {
-		return trial{outcome: badRequest, err: err}
-	}
-	url := *c.req.URL
-	url.Host = e.Addr
-	out.URL = &url
-	if out.Host == "" {
-		out.Host = c.svc.name
-	}
-	out.Header = c.req.Header.Clone()
-	if out.Header == nil {
-		out.Header = make(http.Header, 2)
-	}
-	out.Header.Set(HeaderAttempt, strconv.Itoa(attempt))
-	tell(out.Header, limit)
+	answered atomic.Bool // the headers came
+	over     atomic.Bool
 
-	began := c.mesh.deps.Now()
-	resp, err := e.transport.RoundTrip(out)
-	now := c.mesh.deps.Now()
-	t = trial{resp: resp, err: err, took: now.Sub(began)}
-	if err == nil && !timer.Stop() { // the headers came as the time ended: the body could not be read
-		_ = resp.Body.Close()
-		t.resp, t.err = nil, errTryTimeout
+	// Whether there was a connection. net/http may itself turn from a dead idle one to a new one, so what counts is the last
+	// that it asked for.
+	trace      httptrace.ClientTrace
+	asked, had atomic.Bool
+
+	url    url.URL
+	values [2]string // of the headers we add
+}
+
+// newTry begins a try at e.
+func (c *call) newTry(e *endpoint) *try {
+	t := &c.first
+	if t.call != nil {
+		t = new(try)
 	}
-	c.sent = c.sent || conn.had.Load()
-	if t.resp == nil {
-		t.outcome = outcomeOfError(ctx, conn.asked.Load(), conn.had.Load(), t.took, limit)
-		if t.outcome == timedOut {
-			t.err = errTryTimeout
-		}
-		if bad := c.body.readError(); bad != nil && t.outcome == broken {
-			t.outcome, t.err = badRequest, bad
-		}
-		t.refused = isRefused(t.err)
-		return t
-	}
-	t.outcome = outcomeOfResponse(t.resp)
-	if t.outcome == limited || t.resp.StatusCode == http.StatusServiceUnavailable {
-		t.retryAfter = retryAfter(t.resp, now)
-	}
-	delivered = true
-	headers.Store(true)
-	timer.Reset(c.deadline.Sub(now))
-	t.resp.Request = c.req
-	onBodyEnd(t.resp, finish)
+	t.call, t.at = c, e
 	return t
 }
 
-// connection notes whether a try had one. net/http may itself turn from a dead idle connection to a new one, so what counts
-// is the last that it asked for.
-type connection struct {
-	trace      httptrace.ClientTrace
-	asked, had atomic.Bool
+// run sends the request and waits at most limit for the response's headers. Reading the body is bounded by the call's
+// deadline.
+func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.Duration) trial {
+	c, e := t.call, t.at
+	ctx, t.cancel = context.WithCancelCause(ctx)
+	t.timer = time.AfterFunc(limit, t.expire)
+	e.inflight.Add(1)
+	delivered := false
+	defer func() {
+		if !delivered {
+			t.finish()
+		}
+	}()
+
+	t.trace.GetConn, t.trace.GotConn = t.ask, t.got
+	out := c.req.WithContext(httptrace.WithClientTrace(ctx, &t.trace))
+	if err := c.body.attach(out); err != nil {
+		return trial{outcome: badRequest, err: err, at: began}
+	}
+	t.url = *c.req.URL
+	t.url.Scheme, t.url.Host = e.scheme, e.Addr
+	out.URL = &t.url
+	if out.Host == "" {
+		out.Host = c.svc.name
+	}
+	out.Header = t.header(attempt, limit)
+
+	resp, err := e.transport.RoundTrip(out)
+	now := c.mesh.deps.Now()
+	end := trial{resp: resp, err: err, at: now, took: now.Sub(began), sent: t.had.Load()}
+	if err == nil && !t.timer.Stop() { // the headers came as the time ended: the body could not be read
+		_ = resp.Body.Close()
+		end.resp, end.err = nil, errTryTimeout
+	}
+	if end.resp == nil {
+		end.outcome = outcomeOfError(ctx, t.asked.Load(), t.had.Load(), end.took, limit)
+		if end.outcome == timedOut {
+			end.err = errTryTimeout
+		}
+		if bad := c.body.readError(); bad != nil && end.outcome == broken {
+			end.outcome, end.err = badRequest, bad
+		}
+		end.refused = isRefused(end.err)
+		return end
+	}
+	end.outcome = outcomeOfResponse(resp)
+	if end.outcome == limited || resp.StatusCode == http.StatusServiceUnavailable {
+		end.retryAfter = retryAfter(resp, now)
+	}
+	delivered = true
+	t.answered.Store(true)
+	t.timer.Reset(c.deadline.Sub(now))
+	resp.Request = c.req
+	t.deliver(resp)
+	return end
 }
 
-func (c *connection) ask(string)                { c.asked.Store(true); c.had.Store(false) }
-func (c *connection) got(httptrace.GotConnInfo) { c.had.Store(true) }
+// header is the caller's and ours. The values are shared, not copied: nobody on the way changes one in place.
+func (t *try) header(attempt int, limit time.Duration) http.Header {
+	from := t.call.req.Header
+	h := make(http.Header, len(from)+len(t.values))
+	for name, v := range from {
+		h[name] = v[:len(v):len(v)]
+	}
+	// The time the callee has is relative, so that clocks need not agree, and the try's rather than the call's: work that goes
+	// on after we have turned to another instance is wasted.
+	t.values = [...]string{strconv.Itoa(attempt), strconv.FormatInt((limit - hopCost).Milliseconds(), 10)}
+	h[HeaderAttempt], h[HeaderTimeout] = t.values[0:1:1], t.values[1:2:2]
+	return h
+}
+
+// expire ends a try whose time is up.
+func (t *try) expire() {
+	if t.answered.Load() {
+		t.cancel(context.DeadlineExceeded)
+	} else {
+		t.cancel(errTryTimeout)
+	}
+}
+
+// finish ends the try, once.
+func (t *try) finish() {
+	if t.over.Swap(true) {
+		return
+	}
+	t.timer.Stop()
+	t.cancel(context.Canceled)
+	t.at.inflight.Add(-1)
+}
+
+func (t *try) ask(string)                { t.asked.Store(true); t.had.Store(false) }
+func (t *try) got(httptrace.GotConnInfo) { t.had.Store(true) }
+
+// deliver puts the try in the place of the response's body. Without one the try is over.
+func (t *try) deliver(resp *http.Response) {
+	if resp.Body == nil || resp.Body == http.NoBody {
+		t.finish()
+		return
+	}
+	t.answer, resp.Body = resp.Body, t
+	if w, ok := t.answer.(io.Writer); ok { // 101: the connection itself
+		resp.Body = &upgraded{t, w}
+	}
+}
+
+// Read is part of io.ReadCloser.
+func (t *try) Read(p []byte) (int, error) {
+	n, err := t.answer.Read(p)
+	if err != nil {
+		t.finish()
+	}
+	return n, err
+}
+
+// Close is part of io.ReadCloser.
+func (t *try) Close() error {
+	err := t.answer.Close()
+	t.finish()
+	return err
+}
+
+type upgraded struct {
+	*try
+	io.Writer
+}

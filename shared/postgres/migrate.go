@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io/fs"
 
+	"souk/shared/fault"
+
 	"github.com/pressly/goose/v3"
 	"gorm.io/gorm"
 )
@@ -54,10 +56,47 @@ func Migrate(ctx context.Context, db *gorm.DB, sets ...MigrationSet) (err error)
 }
 
 func up(ctx context.Context, pool *sql.DB, set MigrationSet) error {
-	p, err := goose.NewProvider(goose.DialectPostgres, pool, set.FS, goose.WithTableName("schema_"+set.Name), goose.WithDisableGlobalRegistry(true))
+	p, err := provider(pool, set)
 	if err != nil {
 		return err
 	}
 	_, err = p.Up(ctx)
 	return err
+}
+
+func provider(pool *sql.DB, set MigrationSet) (*goose.Provider, error) {
+	return goose.NewProvider(goose.DialectPostgres, pool, set.FS, goose.WithTableName("schema_"+set.Name), goose.WithDisableGlobalRegistry(true))
+}
+
+// Migrated reports whether somebody has brought the database up to the last version of every set, or further: a later
+// version suits us, too. It changes nothing. The error is Unavailable with code schema_behind while it has not happened.
+func Migrated(ctx context.Context, db *gorm.DB, sets ...MigrationSet) error {
+	pool, err := db.DB()
+	if err != nil {
+		return err
+	}
+	for _, set := range sets {
+		p, err := provider(pool, set)
+		if err != nil {
+			return fmt.Errorf("read the migrations of %s: %w", set.Name, err)
+		}
+		sources := p.ListSources()
+		want := sources[len(sources)-1].Version
+		// Not asked of goose, which would make the table in which it counts.
+		var there bool
+		table := "schema_" + set.Name
+		if err := pool.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", table).Scan(&there); err != nil {
+			return asFault(ctx, err)
+		}
+		var got int64
+		if there {
+			if err := pool.QueryRowContext(ctx, "SELECT COALESCE(max(version_id), 0) FROM "+table).Scan(&got); err != nil { //nolint:gosec // the name of a set is ours
+				return asFault(ctx, err)
+			}
+		}
+		if got < want {
+			return fault.New(fault.Unavailable, "schema_behind", "the schema of %s is at version %d, and %d is needed", set.Name, got, want)
+		}
+	}
+	return nil
 }

@@ -18,7 +18,7 @@ import (
 
 // operations are the labels of statements, by their first word; whatever begins otherwise is "other". BEGIN and COMMIT are
 // among them: a commit is where a transaction waits for the disk.
-var operations = []string{"select", "insert", "update", "delete", "with", "begin", "commit", "rollback", "other"} //nolint:gochecknoglobals // never changes
+var operations = []string{"select", "insert", "update", "delete", "with", "set", "begin", "commit", "rollback", "other"} //nolint:gochecknoglobals // never changes
 
 // observer sees every statement on its way to the server: pgx calls it. It never looks at arguments.
 type observer struct {

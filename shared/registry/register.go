@@ -25,6 +25,15 @@ const (
 	healWithin = 2 * time.Second
 )
 
+// What an instance may say of itself in its Meta.
+const (
+	MetaVersion = "version"      // of the program
+	MetaZone    = "zone"         // where it runs
+	MetaWeight  = "weight"       // how much it takes, against 1 of the others
+	MetaBoot    = "boot_id"      // of this life of the process: another one after each start
+	MetaMetrics = "metrics_port" // the admin port
+)
+
 // Registration is what a service tells Consul about one of its instances.
 type Registration struct {
 	Service   string            // the name others call it by

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
+	sdk "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 )
@@ -61,6 +62,10 @@ func End(span trace.Span, err error) {
 // it was.
 func Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Traceparent") == "" && !recording() {
+			next.ServeHTTP(w, r)
+			return
+		}
 		ctx := otel.GetTextMapPropagator().Extract(r.Context(), propagation.HeaderCarrier(r.Header))
 		ctx, span := otel.Tracer(scope).Start(ctx, "request", trace.WithSpanKind(trace.SpanKindServer))
 		defer span.End()
@@ -69,6 +74,12 @@ func Handler(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// recording tells whether this process makes spans of its own.
+func recording() bool {
+	_, ok := otel.GetTracerProvider().(*sdk.TracerProvider)
+	return ok
 }
 
 // Answered names the span of the request that ctx belongs to, once it is known what it was and how it ended.

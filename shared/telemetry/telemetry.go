@@ -65,6 +65,7 @@ func TraceID(ctx context.Context) string {
 type event struct {
 	mu    sync.Mutex
 	attrs []slog.Attr
+	room  [4]slog.Attr // attrs', usually
 }
 
 type eventKey struct{}
@@ -72,6 +73,7 @@ type eventKey struct{}
 // WithEvent returns a context that collects the attributes given to Note, and the function that gives them back.
 func WithEvent(ctx context.Context) (context.Context, func() []slog.Attr) {
 	e := new(event)
+	e.attrs = e.room[:0]
 	return context.WithValue(ctx, eventKey{}, e), func() []slog.Attr {
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -33,7 +33,7 @@ func balancers() []balancer {
 				list = append(list, registry.Instance{ID: p, Addr: p})
 			}
 			m := mesh.New(mesh.Config{Caller: "bench"}, mesh.Deps{Resolver: list, Log: slog.New(slog.DiscardHandler)})
-			return caller{m.Client(), "http://product" + originPath}, m.Close
+			return caller{m.Client(), "http://order" + originPath}, m.Close
 		}},
 	}
 }
@@ -95,7 +95,7 @@ func choosing(places []string, choose func([]*node) *node) (caller, func()) {
 	for _, p := range places {
 		c.nodes = append(c.nodes, &node{addr: p})
 	}
-	return caller{&http.Client{Transport: c}, "http://product" + originPath}, c.pool.CloseIdleConnections
+	return caller{&http.Client{Transport: c}, "http://order" + originPath}, c.pool.CloseIdleConnections
 }
 
 // RoundTrip is part of http.RoundTripper.

@@ -29,7 +29,7 @@ func (r *rig) calls(ctx context.Context, n int) (callResult, error) {
 	defer m.Close()
 	return compareCalls(ctx, n,
 		caller{&http.Client{Transport: &http.Transport{DisableCompression: true}}, "http://" + r.at.Plain + originPath},
-		caller{m.Client(), "http://product" + originPath})
+		caller{m.Client(), "http://order" + originPath})
 }
 
 // caller asks for one thing, again and again.

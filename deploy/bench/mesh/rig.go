@@ -26,8 +26,9 @@ import (
 )
 
 const (
-	originPath  = "/v1/products"
-	gatewayPath = "/api/v1/products"
+	// A path for which a token is needed, so that a 200 says that it was verified.
+	originPath  = "/v1/orders"
+	gatewayPath = "/api/v1/orders"
 	users       = 64 // who send requests, a token each
 )
 
@@ -125,7 +126,7 @@ func (r *rig) startOrigin(ctx context.Context) (err error) {
 	return r.origin.do(originPlan{JWKS: jwks, Key: key, Cert: cert, CA: r.ca.pem, Slow: delays}, &r.at)
 }
 
-// register makes the origin the product service, and the user service whose keys verify tokens.
+// register makes the origin the order service, and the user service whose keys verify tokens.
 func (r *rig) register(ctx context.Context) (err error) {
 	if r.registry, err = registry.New(registry.Config{Addr: r.shop.Consul}, registry.Deps{Log: slog.New(slog.DiscardHandler)}); err != nil {
 		return err
@@ -140,7 +141,7 @@ func (r *rig) register(ctx context.Context) (err error) {
 	}
 	keeping, stop := context.WithCancel(ctx)
 	r.stopKeeping = stop
-	for _, service := range []string{"product", "user"} {
+	for _, service := range []string{"order", "user"} {
 		r.kept.Go(func() {
 			_ = r.registry.Keep(keeping, registry.Registration{Service: service, Host: host, Port: number, AdminPort: number}) // the registration is sound
 		})

@@ -11,7 +11,9 @@ import (
 	"souk/shared/idempotency"
 )
 
-func main() { app.Main("coordinator", serve, app.Command{Name: "tx", Run: tx}) }
+func main() {
+	app.Main("coordinator", serve, app.Command{Name: "tx", Run: tx}, app.Document(new(coordinator.Service).Routes))
+}
 
 func serve(ctx context.Context, a *app.App) error {
 	var cfg coordinator.Config

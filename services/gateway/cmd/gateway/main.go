@@ -1,4 +1,4 @@
-// Command gateway is the public edge of the shop.
+// Command gateway is the public edge of the shop. "gateway openapi" writes its OpenAPI document.
 package main
 
 import (
@@ -8,7 +8,7 @@ import (
 	"souk/shared/app"
 )
 
-func main() { app.Main("gateway", serve) }
+func main() { app.Main("gateway", serve, app.Command{Name: "openapi", Run: openapi}) }
 
 func serve(ctx context.Context, a *app.App) error {
 	var cfg gateway.Config
@@ -16,9 +16,10 @@ func serve(ctx context.Context, a *app.App) error {
 		return err
 	}
 	g := gateway.New(cfg, gateway.Deps{
-		Mesh: a.Mesh.Transport, Verifier: a.HTTP.Verifier(), Log: a.Log, Now: a.Now, Version: a.Config.Version,
+		Mesh: a.Mesh.Transport, Verifier: a.HTTP.Verifier(), Consul: a.Registry(), Log: a.Log, Now: a.Now, Version: a.Config.Version,
 	})
 	g.Mount(a.HTTP)
+	a.Go("ops", func(context.Context) error { return g.Run(ctx) }) // until the signal, not the end of the last request
 	if err := a.Calls(gateway.Services()...); err != nil {
 		return err
 	}

@@ -10,7 +10,7 @@ import (
 	"souk/shared/idempotency"
 )
 
-func main() { app.Main("order", serve) }
+func main() { app.Main("order", serve, app.Document(new(order.Service).Routes)) }
 
 func serve(ctx context.Context, a *app.App) error {
 	db, err := a.Database(ctx, migrations.Order(), migrations.Participant(), migrations.Idempotency())

@@ -15,7 +15,7 @@ type config struct {
 	WebhookSecret app.Secret `env:"WEBHOOK_SECRET"` // empty: made once, and kept in the database
 }
 
-func main() { app.Main("payment", serve) }
+func main() { app.Main("payment", serve, app.Document(new(payment.Service).Routes)) }
 
 func serve(ctx context.Context, a *app.App) error {
 	var cfg config

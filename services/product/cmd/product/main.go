@@ -13,7 +13,7 @@ import (
 )
 
 func main() {
-	app.Main("product", serve, app.Command{Name: "seed", Run: seed})
+	app.Main("product", serve, app.Command{Name: "seed", Run: seed}, app.Document(new(product.Service).Routes))
 }
 
 func serve(ctx context.Context, a *app.App) error {

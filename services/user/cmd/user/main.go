@@ -15,7 +15,9 @@ import (
 	"gorm.io/gorm"
 )
 
-func main() { app.Main("user", serve, app.Command{Name: "seed", Run: seed}) }
+func main() {
+	app.Main("user", serve, app.Command{Name: "seed", Run: seed}, app.Document(new(user.Service).Routes))
+}
 
 func serve(ctx context.Context, a *app.App) error {
 	db, err := database(ctx, a)

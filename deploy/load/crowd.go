@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"souk/deploy/local"
+	"souk/deploy/shopper"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// overload finds the peak, goes ten times beyond it, and sees the shop recover.
+func (l *load) overload(ctx context.Context) error {
+	// Tokens are good for ten minutes, and the steady load may have taken those.
+	g, signing := errgroup.WithContext(ctx)
+	g.SetLimit(2)
+	for _, p := range append(slices.Clone(l.crowd), l.admin) {
+		g.Go(func() error {
+			if p == l.admin {
+				return p.SignIn(signing, local.Admin, local.SeedPassword())
+			}
+			return p.SignIn(signing, p.Email, shopper.Password)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	c := newCrowd(l)
+	peak := c.closed(ctx, 32, peakTime)
+	l.say("peak       %s", peak)
+	if peak.served == 0 || peak.odd > 0 {
+		return fmt.Errorf("at the peak %d were served, and %d had an answer that makes no sense: %w", peak.served, peak.odd, c.oddity())
+	}
+	over := c.open(ctx, overFactor*peak.perSecond(), overTime)
+	l.say("overload   %s", over)
+	l.goodput = over.perSecond() / peak.perSecond()
+	if l.goodput < leastGood {
+		l.fail("under overload the shop serves %.0f %% of what it can", 100*l.goodput)
+	}
+	if over.refused == 0 {
+		l.fail("nobody was refused: that was no overload")
+	}
+	if over.odd > 0 {
+		l.fail("%d had another answer than to come back later: %v", over.odd, c.oddity())
+	}
+	began := time.Now()
+	for {
+		calm := c.open(ctx, peak.perSecond()/2, time.Second)
+		l.say("recovery   %s", calm)
+		if calm.refused == 0 && calm.odd == 0 && calm.slowest < time.Second {
+			l.say("recovered %.1f s after the overload", time.Since(began).Seconds()-1)
+			return nil
+		}
+		if time.Since(began) > recovery {
+			l.fail("not recovered %s after the overload", recovery)
+			return ctx.Err()
+		}
+	}
+}
+
+// tally is what came of a phase.
+type tally struct {
+	arrived, served, refused, odd int64 // visits; refused were told when to come back
+	requests                      int64
+	slowest                       time.Duration // of the visits that were served, the 95th percentile
+	took                          time.Duration
+}
+
+func (t tally) perSecond() float64 { return float64(t.served) / t.took.Seconds() }
+
+func (t tally) String() string {
+	return fmt.Sprintf("%.0f visits a second (%.0f requests): %.1f served, %.1f told to come back, %d odd; 95 of 100 served within %s",
+		float64(t.arrived)/t.took.Seconds(), float64(t.requests)/t.took.Seconds(), t.perSecond(), float64(t.refused)/t.took.Seconds(), t.odd, t.slowest.Round(time.Millisecond))
+}
+
+// crowd makes visits as the k6 script does, with the same shares, only cheaper: it must come ten times as often as the shop
+// can serve, from the same machine.
+type crowd struct {
+	l        *load
+	next     atomic.Uint64
+	requests atomic.Int64
+	lastOdd  atomic.Pointer[error]
+}
+
+func newCrowd(l *load) *crowd {
+	c := &crowd{l: l}
+	for _, p := range append(slices.Clone(l.crowd), l.admin) {
+		p.Client.Transport = &gatekeeper{p.Client.Transport, c}
+	}
+	return c
+}
+
+func (c *crowd) oddity() error {
+	if err := c.lastOdd.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// errRefused is a refusal that says when to come back.
+var errRefused = errors.New("come back later")
+
+// gatekeeper tells refusals that are as they should be from whatever else goes wrong.
+type gatekeeper struct {
+	next http.RoundTripper
+	c    *crowd
+}
+
+// RoundTrip is part of http.RoundTripper.
+func (g *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
+	g.c.requests.Add(1)
+	resp, err := g.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		if resp.Header.Get("Retry-After") != "" {
+			_ = resp.Body.Close()
+			return nil, errRefused
+		}
+	}
+	return resp, nil
+}
+
+// visit is one customer's.
+func (c *crowd) visit(ctx context.Context) error {
+	n := c.next.Add(1)
+	random := rand.New(rand.NewPCG(1, n))
+	p := c.l.crowd[n%people]
+	switch dice := random.IntN(100); {
+	case dice < 75:
+		words := ""
+		if dice < 25 {
+			words = []string{"tea", "bowl", "lamp", "wool", "honey", "brass", "olive", "rug"}[random.IntN(8)]
+		}
+		if _, err := p.Browse(ctx, words); err != nil {
+			return err
+		}
+		_, err := p.Browse(ctx, words)
+		return err
+	default:
+		paid, err := p.Buy(ctx, c.l.shelf[random.IntN(goods)], 1+random.Int64N(3))
+		if err != nil || dice < 95 {
+			return err
+		}
+		return c.l.admin.Refund(ctx, *paid.PaymentID)
+	}
+}
+
+// counting collects the visits of a phase.
+type counting struct {
+	mu    sync.Mutex
+	t     tally
+	times []time.Duration
+}
+
+func (k *counting) visit(ctx context.Context, c *crowd) {
+	began := time.Now()
+	err := c.visit(ctx)
+	took := time.Since(began)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case err == nil:
+		k.t.served++
+		k.times = append(k.times, took)
+	case errors.Is(err, errRefused):
+		k.t.refused++
+	default:
+		k.t.odd++
+		c.lastOdd.Store(&err)
+	}
+}
+
+func (k *counting) end(took time.Duration, requests int64) tally {
+	slices.Sort(k.times)
+	if len(k.times) > 0 {
+		k.t.slowest = k.times[len(k.times)*95/100]
+	}
+	k.t.took, k.t.requests = took, requests
+	return k.t
+}
+
+// closed has n visitors at a time, each followed by the next.
+func (c *crowd) closed(ctx context.Context, n int, d time.Duration) tally {
+	var k counting
+	var group sync.WaitGroup
+	began, before := time.Now(), c.requests.Load()
+	var arrived atomic.Int64
+	for range n {
+		group.Go(func() {
+			for time.Since(began) < d && ctx.Err() == nil {
+				arrived.Add(1)
+				k.visit(ctx, c)
+			}
+		})
+	}
+	group.Wait()
+	k.t.arrived = arrived.Load()
+	return k.end(time.Since(began), c.requests.Load()-before)
+}
+
+// open has visitors come at a rate, whether or not those before them have gone.
+func (c *crowd) open(ctx context.Context, perSecond float64, d time.Duration) tally {
+	var k counting
+	var group sync.WaitGroup
+	began, before := time.Now(), c.requests.Load()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	arrived := int64(0)
+	for elapsed := time.Duration(0); elapsed < d && ctx.Err() == nil; elapsed = time.Since(began) {
+		for ; float64(arrived) < perSecond*elapsed.Seconds(); arrived++ {
+			group.Go(func() { k.visit(ctx, c) })
+		}
+		<-tick.C
+	}
+	// Who has come is served, or not, in the end; those who are served after the time count as nothing.
+	k.mu.Lock()
+	served, took := k.t.served, time.Since(began)
+	k.mu.Unlock()
+	group.Wait()
+	t := k.end(took, c.requests.Load()-before)
+	t.served, t.arrived = served, arrived
+	return t
+}

@@ -1,0 +1,175 @@
+// Command load sees how a shop of its own stands customers: many for a while, then ten times more than it can serve, then
+// as many as before. The first part is the k6 script beside it; of the second it is known what the shop can serve, because
+// that is measured just before, by the same customers.
+//
+//	steady    LOAD_RATE customers a second for LOAD_SECONDS: nobody is refused, memory and goroutines do not grow
+//	peak      as many as 32 at a time, each followed by the next: what the shop can serve
+//	overload  ten times that: who is served is at least four fifths of the peak; the others are told to come back
+//	recovery  half of the peak: within ten seconds everybody is served in good time again, without anybody's help
+//
+// At the end money and goods are counted. It closes with "load: orders_per_s=… p50_ms=… p95_ms=… p99_ms=… errors=…
+// invariant_violations=… overload_goodput=…"; the times are those of a request to pay, at steady load.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"souk/deploy/local"
+	"souk/deploy/shopper"
+	"souk/shared/money"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	people     = 40               // who shops; k6 has a virtual user for each
+	goods      = 5                // what they buy: few things, which many want at once
+	peakTime   = 12 * time.Second // to find the peak in
+	overTime   = 20 * time.Second // of overload
+	overFactor = 10
+	leastGood  = 0.8              // of the peak, under overload
+	recovery   = 10 * time.Second // by when all is well again
+	restTime   = 30 * time.Second // by when nothing is under way
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	l := &load{begin: time.Now()}
+	if err := l.run(ctx); err != nil {
+		l.fail("%v", err)
+	}
+	fmt.Fprintf(os.Stdout, "load: orders_per_s=%.1f p50_ms=%.1f p95_ms=%.1f p99_ms=%.1f errors=%d invariant_violations=%d overload_goodput=%.2f\n",
+		l.ordersPerSecond, l.p50, l.p95, l.p99, l.errors, l.violations, l.goodput)
+	if l.failed {
+		stop()
+		os.Exit(1) //nolint:gocritic // nothing else is deferred
+	}
+}
+
+// load is a run and what came of it.
+type load struct {
+	begin time.Time
+	shop  *local.Shop
+	admin *shopper.Person
+	crowd []*shopper.Person
+	shelf []uuid.UUID
+
+	ordersPerSecond, p50, p95, p99 float64 // milliseconds
+	errors, violations             int
+	goodput                        float64 // under overload, as a share of the peak
+	failed                         bool
+}
+
+func (l *load) say(format string, args ...any) {
+	fmt.Fprintf(os.Stdout, "%6.1fs  %s\n", time.Since(l.begin).Seconds(), fmt.Sprintf(format, args...))
+}
+
+func (l *load) fail(format string, args ...any) {
+	l.failed = true
+	l.say("FAILED: "+format, args...)
+}
+
+func (l *load) run(ctx context.Context) (err error) {
+	root, err := local.Root()
+	if err != nil {
+		return err
+	}
+	seconds, err1 := number("LOAD_SECONDS", 60)
+	rate, err2 := number("LOAD_RATE", 12)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	k6, err := local.Tool(ctx, root, "k6", os.Stdout)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "souk-load-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	l.shop, err = local.Up(ctx, local.Config{RunDir: filepath.Join(dir, "shop"), Log: os.Stdout, Env: func(string) []string {
+		// All the customers have one address. A line for every request would be a file of some gigabytes.
+		return []string{"RATE_CLIENT=0", "RATE_USER=0", "RATE_LOGIN=0", "LOG_LEVEL=error"}
+	}})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.shop.Down(context.WithoutCancel(ctx))) }()
+	if err := l.open(ctx); err != nil {
+		return err
+	}
+	if err := l.steady(ctx, k6, root, dir, seconds, rate); err != nil {
+		return err
+	}
+	if err := l.count(ctx); err != nil {
+		return err
+	}
+	if err := l.overload(ctx); err != nil {
+		return err
+	}
+	return l.count(ctx)
+}
+
+// open fills the shop with goods, and has people come to it with full wallets.
+func (l *load) open(ctx context.Context) (err error) {
+	if l.admin, err = shopper.Admin(ctx, l.shop.Gateway); err != nil {
+		return err
+	}
+	for i := range goods {
+		id, err := l.admin.Goods(ctx, fmt.Sprintf("Tea bowl, number %d", i+1), money.Money{Amount: int64(9_90 + i), Currency: "USD"}, 10_000_000)
+		if err != nil {
+			return err
+		}
+		l.shelf = append(l.shelf, id)
+	}
+	l.crowd = make([]*shopper.Person, people)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2) // passwords are hashed two at a time
+	for i := range l.crowd {
+		g.Go(func() (err error) {
+			l.crowd[i], err = shopper.Customer(ctx, l.shop.Gateway, money.Money{Amount: 1_000_000_00, Currency: "USD"})
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	l.say("%d people have come, for %d things", people, goods)
+	return nil
+}
+
+// count checks what must be true of money and goods, however many have shopped.
+func (l *load) count(ctx context.Context) error {
+	violations, err := shopper.AtRest(ctx, l.shop, restTime)
+	l.violations += len(violations)
+	for _, v := range violations {
+		l.fail("%v", v)
+	}
+	if err == nil && len(violations) == 0 {
+		l.say("money and goods are right")
+	}
+	return err
+}
+
+func number(name string, usual float64) (float64, error) {
+	text := os.Getenv(name)
+	if text == "" {
+		return usual, nil
+	}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || n <= 0 {
+		return 0, fmt.Errorf("%s=%s is no positive number", name, text)
+	}
+	return n, nil
+}
