@@ -285,7 +285,7 @@ func (s *Service) askVote(ctx context.Context, f *flight, branch int, onePhase b
 	defer cancel()
 	b := f.branches[branch]
 	state, err := s.participant(b.Service).prepare(ctx, twopc.Prepare{
-		GID: f.gid, Branch: branch, Action: b.Action, Key: b.Key, Payload: b.Payload, Deadline: f.deadline, OnePhase: onePhase,
+		GID: f.gid, Branch: branch, Action: b.Action, Payload: b.Payload, Deadline: f.deadline, OnePhase: onePhase,
 	})
 	want := twopc.Prepared
 	if onePhase {

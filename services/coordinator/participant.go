@@ -24,7 +24,7 @@ type participant struct {
 const (
 	messageLanes    = 8
 	messagePatience = 25 * time.Millisecond
-	messageExtra    = 200 // bytes of a prepare message beside action, key and payload
+	messageExtra    = 200 // bytes of a prepare message beside action and payload
 )
 
 func (s *Service) participant(service string) *participant {
@@ -35,7 +35,7 @@ func (s *Service) participant(service string) *participant {
 		p = &participant{service: service, coord: s}
 		p.prepares = &batcher[twopc.Prepare, twopc.BranchState]{
 			call: p.prepareAll, lanes: messageLanes, patience: messagePatience,
-			size: func(m twopc.Prepare) int { return len(m.Action) + len(m.Key) + len(m.Payload) + messageExtra },
+			size: func(m twopc.Prepare) int { return len(m.Action) + len(m.Payload) + messageExtra },
 		}
 		p.finishes = &batcher[twopc.Decision, twopc.Finished]{
 			call: func(ctx context.Context, all []twopc.Decision) ([]twopc.Finished, error) {

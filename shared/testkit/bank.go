@@ -32,6 +32,9 @@ type Transfer struct {
 	Amount  int64  `json:"amount"`
 }
 
+// LockOrder is part of twopc.Locking.
+func (t Transfer) LockOrder() string { return t.Account }
+
 // NewBank makes a bank of that name that asks coordinators through client.
 func NewBank(t testing.TB, name string, client *http.Client) *Bank {
 	t.Helper()

@@ -65,7 +65,12 @@ func inTx(ctx context.Context, run func(context.Context, *gorm.DB, func(*gorm.DB
 // also records the step. Make one with NewAction.
 type Action struct {
 	prepare, commit, abort func(tx Tx, payload json.RawMessage) error
+	lockOrder              func(payload json.RawMessage) string
 }
+
+// Locking is a payload that says which row its action locks first: in the order of that, actions of several transactions
+// can be done in one local transaction, and next to another such, without a deadlock.
+type Locking interface{ LockOrder() string }
 
 // NewAction makes an Action on payloads of type P.
 //
@@ -85,7 +90,14 @@ func NewAction[P any](prepare, commit, abort func(tx Tx, payload P) error) Actio
 			return do(tx, p)
 		}
 	}
-	return Action{prepare: step(prepare), commit: step(commit), abort: step(abort)}
+	order := func(raw json.RawMessage) string {
+		var p P
+		if l, ok := any(&p).(Locking); ok && json.Unmarshal(raw, &p) == nil {
+			return l.LockOrder()
+		}
+		return ""
+	}
+	return Action{prepare: step(prepare), commit: step(commit), abort: step(abort), lockOrder: order}
 }
 
 // Deps are what a Participant works with; all are required.
@@ -199,7 +211,7 @@ func refuse(tx *gorm.DB, m Prepare, why *fault.Error) (bool, BranchState, error)
 	if err != nil {
 		return false, "", err
 	}
-	first, err := insert(tx, row{GID: m.GID, Branch: m.Branch, State: Aborted, Action: m.Action, Key: m.Key, Digest: m.digest(), Reason: reason})
+	first, err := insert(tx, row{GID: m.GID, Branch: m.Branch, State: Aborted, Action: m.Action, Digest: m.digest(), Reason: reason})
 	if err != nil || first {
 		return first, Aborted, err
 	}
@@ -231,7 +243,7 @@ func (p *Participant) vote(tx Tx, m Prepare) error {
 
 // propose is vote, but for what it puts off.
 func (p *Participant) propose(tx Tx, m Prepare) error {
-	r := row{GID: m.GID, Branch: m.Branch, State: yes(m), Action: m.Action, Key: m.Key, Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline}
+	r := row{GID: m.GID, Branch: m.Branch, State: yes(m), Action: m.Action, LockOrder: p.lockOrder(m), Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline}
 	if m.OnePhase {
 		r.FinishedAt = now(p)
 	}
@@ -247,6 +259,14 @@ func yes(m Prepare) BranchState {
 		return Committed
 	}
 	return Prepared
+}
+
+// lockOrder is where m stands among other branches.
+func (p *Participant) lockOrder(m Prepare) string {
+	if action, ok := p.actions[m.Action]; ok {
+		return action.lockOrder(m.Payload)
+	}
+	return ""
 }
 
 // act does what m asks for, or puts it off.
@@ -328,7 +348,7 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState
 func (p *Participant) carryOut(tx Tx, d Decision) (BranchState, error) {
 	want := BranchState(d.State)
 	prepared, err := postgres.Collect[task](tx.DB, `UPDATE tx_branch SET state = $1, finished_at = $2 WHERE gid = $3 AND branch = $4 AND state = 'prepared'
-		RETURNING gid, branch, state, action, payload, COALESCE(key, '')`, want, p.deps.Now(), d.GID, d.Branch)
+		RETURNING gid, branch, state, action, payload, COALESCE(lock_order, '')`, want, p.deps.Now(), d.GID, d.Branch)
 	if err != nil {
 		return "", err
 	}
@@ -365,7 +385,7 @@ type task struct {
 	State   BranchState
 	Action  string
 	Payload json.RawMessage
-	Key     string
+	Order   string
 }
 
 func (p *Participant) move(tx Tx, t task) error {
@@ -395,7 +415,7 @@ type row struct {
 	Branch     int
 	State      BranchState
 	Action     string
-	Key        string
+	LockOrder  string
 	Payload    json.RawMessage
 	Digest     []byte
 	Deadline   *time.Time
@@ -410,11 +430,11 @@ func (m Prepare) digest() []byte {
 	return h.Sum(nil)
 }
 
-const insertBranch = `INSERT INTO tx_branch (gid, branch, state, action, key, payload, digest, deadline, reason, finished_at)
+const insertBranch = `INSERT INTO tx_branch (gid, branch, state, action, lock_order, payload, digest, deadline, reason, finished_at)
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`
 
 func (r row) values() []any {
-	return []any{r.GID, r.Branch, r.State, r.Action, r.Key, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt}
+	return []any{r.GID, r.Branch, r.State, r.Action, r.LockOrder, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt}
 }
 
 // put puts off inserting r, of which nothing is known: the error, in time, is errKnown where that is not so.

@@ -18,7 +18,7 @@ import (
 // one commit for all of them. That is where most of a busy participant's time goes. They are independent of each other,
 // so none may suffer for another: what does not go well in company is done alone, as if it had come alone.
 //
-// In company the rows are locked in the order of the branches' keys, and for a short time only: who has to wait for
+// In company the rows are locked in the order of Locking, and for a short time only: who has to wait for
 // somebody does so alone.
 const patienceInCompany = "100ms"
 
@@ -30,12 +30,12 @@ var errCompany = errors.New("a branch is named twice")
 // others, is only told there. An error means that there is no vote at all.
 func (p *Participant) PrepareAll(ctx context.Context, messages []Prepare) ([]Voted, error) {
 	votes := make([]Voted, len(messages))
-	order := make([]int, len(messages))
+	order, first := make([]int, len(messages)), make([]string, len(messages))
 	for i, m := range messages {
 		votes[i] = Voted{GID: m.GID, Branch: m.Branch}
-		order[i] = i
+		order[i], first[i] = i, p.lockOrder(m)
 	}
-	slices.SortFunc(order, func(a, b int) int { return strings.Compare(messages[a].Key, messages[b].Key) })
+	slices.SortFunc(order, func(a, b int) int { return strings.Compare(first[a], first[b]) })
 
 	crash.At(crash.BeforeVote)
 	err := inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) error { return p.voteAll(tx, messages, order) })
@@ -170,14 +170,14 @@ func (p *Participant) carryOutAll(tx Tx, decisions []Decision, done []Finished) 
 	}
 	tasks, err := postgres.Collect[task](tx.DB, `WITH decided AS (
 			SELECT gid, branch, r.state FROM tx_branch b JOIN jsonb_to_recordset(CAST($1 AS jsonb)) AS r (gid uuid, branch smallint, state text) USING (gid, branch)
-			WHERE b.state = 'prepared' ORDER BY b.key, gid, branch FOR UPDATE OF b
+			WHERE b.state = 'prepared' ORDER BY b.lock_order, gid, branch FOR UPDATE OF b
 		)
 		UPDATE tx_branch b SET state = decided.state, finished_at = $2 FROM decided WHERE b.gid = decided.gid AND b.branch = decided.branch
-		RETURNING b.gid, b.branch, b.state, b.action, b.payload, COALESCE(b.key, '')`, string(document), p.deps.Now())
+		RETURNING b.gid, b.branch, b.state, b.action, b.payload, COALESCE(b.lock_order, '')`, string(document), p.deps.Now())
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(tasks, func(a, b task) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(tasks, func(a, b task) int { return strings.Compare(a.Order, b.Order) })
 	for _, t := range tasks {
 		if err := p.move(tx, t); err != nil {
 			return err

@@ -29,7 +29,6 @@ type Prepare struct {
 	GID      uuid.UUID       `json:"gid" format:"uuid"`
 	Branch   int             `json:"branch" minimum:"0" maximum:"15"`
 	Action   string          `json:"action"`
-	Key      string          `json:"key,omitempty" doc:"The thing that is changed"`
 	Payload  json.RawMessage `json:"payload"`
 	Deadline time.Time       `json:"deadline"`
 	OnePhase bool            `json:"one_phase,omitempty" doc:"It is the only branch: commit at once"`

@@ -24,6 +24,9 @@ type Points struct {
 	Reference string    `json:"reference"`
 }
 
+// LockOrder is part of twopc.Locking.
+func (p Points) LockOrder() string { return p.UserID.String() }
+
 // minorUnitsPerPoint is how much must be spent for a point: 1.00 of a currency with two decimals.
 const minorUnitsPerPoint = 100
 
