@@ -4,7 +4,7 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
+.PHONY: help demo up down status test e2e e2e-compose chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ chaos: ## break a shop for CHAOS_SECONDS (60) as CHAOS_SEED says, and count its 
 
 chaos-mutants: ## plant three bugs in two-phase commit, and see the same campaign catch each
 	@go run ./deploy/chaos/cmd/chaos -mutants -for $(or $(CHAOS_SECONDS),30)s $(if $(CHAOS_SEED),-seed $(CHAOS_SEED))
+
+e2e-compose: ## try docker-compose.yml for real: payment is killed in the middle of purchases (needs Docker, some minutes)
+	@go test -count=1 -v -timeout=30m ./deploy/e2e/compose -compose
 
 bench-2pc: ## measure two-phase commit against one local transaction (about 3 minutes)
 	@go run ./deploy/bench/twopc

@@ -21,7 +21,7 @@ import (
 type Config struct {
 	Seed    uint64
 	Length  time.Duration // of the faults; coming to rest and counting come after it
-	Clients int           // zero is 24
+	Clients int           // zero is 16
 	Mutant  *Mutant       // a bug to plant; nil for none
 	RunDir  string        // of the shop; empty is a temporary one, which is kept when something is wrong
 	Log     io.Writer     // receives what happens; nil discards it
@@ -48,7 +48,7 @@ type campaign struct {
 // report.
 func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	if cfg.Clients == 0 {
-		cfg.Clients = 24
+		cfg.Clients = 16
 	}
 	if cfg.Log == nil {
 		cfg.Log = io.Discard

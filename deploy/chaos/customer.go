@@ -82,7 +82,7 @@ func (c *customer) insist(ctx context.Context, d *deal) {
 			return
 		}
 		hasty = false
-		pause(ctx, 50*time.Millisecond+time.Duration(c.rand.Int64N(int64(400*time.Millisecond))))
+		pause(ctx, 50*time.Millisecond+time.Duration(c.rand.Int64N(int64(800*time.Millisecond))))
 	}
 }
 

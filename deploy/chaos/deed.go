@@ -17,6 +17,16 @@ type deeds struct {
 	deaths  int            // that were seen; each must be the script's, or at a point
 	crashes []time.Time    // of PostgreSQL
 	failed  []string       // what should not have happened
+
+	power, registry sync.Mutex
+}
+
+// alone is held by who crashes a server, until it is back.
+func (d *deeds) alone(server string) *sync.Mutex {
+	if server == "postgres" {
+		return &d.power
+	}
+	return &d.registry
 }
 
 func newDeeds() *deeds { return &deeds{kills: map[deed]int{}, starts: map[string]int{}} }
@@ -58,10 +68,15 @@ func (c *campaign) do(ctx context.Context, s step) {
 	}
 }
 
-// crash ends a server and starts it again after a while.
+// crash ends a server and starts it again after a while, unless it is down from the step before.
 func (c *campaign) crash(ctx context.Context, how deed, server string, sig syscall.Signal, after time.Duration) {
+	if !c.did.alone(server).TryLock() {
+		return
+	}
+	defer c.did.alone(server).Unlock()
 	if err := c.shop.Signal(server, sig); err != nil {
-		return // it is down from the step before
+		c.did.fail("%s is not there to be crashed: %v", server, err)
+		return
 	}
 	c.did.count(how, 1)
 	pause(ctx, after)

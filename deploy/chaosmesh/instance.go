@@ -249,12 +249,7 @@ func slowDown(ctx context.Context, t *trial) error {
 	}
 	slow := func(what string, nodes ...*process) error {
 		calls, begun, over, err := t.spell(ctx, caller, 10*time.Second, func(on bool) error {
-			for _, p := range nodes {
-				if err := p.misbehave(ctx, fault{Factor: map[bool]float64{true: 60}[on]}); err != nil {
-					return err
-				}
-			}
-			return nil
+			return misbehaveAll(ctx, nodes, fault{Factor: map[bool]float64{true: 60}[on]})
 		})
 		if err != nil {
 			return err
@@ -291,21 +286,10 @@ func blameless(ctx context.Context, t *trial) error {
 	if err := t.warm(ctx, caller, up...); err != nil {
 		return err
 	}
-	all := func(f fault) error {
-		for _, p := range up {
-			if err := p.misbehave(ctx, f); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+	all := func(f fault) error { return misbehaveAll(ctx, up, f) }
 	calls := func(l load) (samples, error) {
 		l.Callee = t.name + "-up"
-		end, err := caller.begin(ctx, l)
-		if err != nil {
-			return nil, err
-		}
-		return end()
+		return caller.call(ctx, l)
 	}
 	if t.healthy, err = calls(load{PerSecond: perSecond, Calls: 2 * perSecond}); err != nil {
 		return err

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -68,22 +67,9 @@ func (p *process) start(env ...string) error {
 	// It lives until it is ended, not until a context is.
 	p.cmd = exec.Command(self) //nolint:noctx // see above
 	p.cmd.Env = append(p.env[:len(p.env):len(p.env)], env...)
-	p.cmd.Stdout, p.cmd.Stderr, p.cmd.SysProcAttr = out, out, attached()
-	p.ended = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the child dies with the thread that made it
-		err := p.cmd.Start()
-		started <- err
-		if err == nil {
-			_ = p.cmd.Wait() // how it ended is in its log
-			close(p.ended)
-		}
-	}()
-	if err := <-started; err != nil {
-		return fmt.Errorf("start %s: %w", p.instance, err)
-	}
-	return nil
+	p.cmd.Stdout, p.cmd.Stderr = out, out
+	p.ended, err = launch(p.cmd)
+	return err
 }
 
 func (p *process) signal(sig syscall.Signal) error { return p.cmd.Process.Signal(sig) }
@@ -134,6 +120,18 @@ func (p *process) begin(ctx context.Context, l load) (end func() (samples, error
 		}
 		return s.Body, nil
 	}, nil
+}
+
+// call makes the node make a number of calls, and waits for them.
+func (p *process) call(ctx context.Context, l load) (samples, error) {
+	end, err := p.begin(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if err := rest(ctx, time.Duration(float64(l.Calls)/l.PerSecond*float64(time.Second))); err != nil {
+		return nil, err
+	}
+	return end()
 }
 
 // see is what the node knows of those it calls.

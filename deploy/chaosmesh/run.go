@@ -35,6 +35,7 @@ func rows() []row {
 		{"outage", "a service refuses two calls of five, then all of them, then is well again", wholeService},
 		{"hops", "the last of three services in a row refuses, 300 GET/s at the first", threeHops},
 		{"deadline", "calls through three services; clients that go away", deadlines},
+		{"consul", "Consul is killed, stopped, replaced by an empty one, and left without a leader, 100 calls/s", loseConsul},
 	}
 }
 

@@ -47,14 +47,22 @@ func (t *trial) cast(ctx context.Context, n int) (up []*process, caller *process
 	if caller, err = t.node(ctx, "caller", "CHAOS_CALLS="+t.name+"-up"); err != nil {
 		return nil, nil, err
 	}
-	for range n {
-		p, err := t.node(ctx, "up")
-		if err != nil {
-			return nil, nil, err
-		}
-		up = append(up, p)
+	if up, err = t.several(ctx, "up", n); err != nil {
+		return nil, nil, err
 	}
 	return up, caller, caller.knows(ctx, t.name+"-up", n)
+}
+
+// several starts n nodes of a service.
+func (t *trial) several(ctx context.Context, service string, n int) (list []*process, err error) {
+	for range n {
+		p, err := t.node(ctx, service)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
 }
 
 const patience = 30 * time.Second // for a node to start and be found on a busy machine
@@ -91,11 +99,7 @@ func until(ctx context.Context, patience time.Duration, what string, so func() b
 // warm makes calls for a moment, so that everything that is made once has been made, and notes what the survivors of the
 // row hold before it begins.
 func (t *trial) warm(ctx context.Context, caller *process, survivors ...*process) error {
-	end, err := caller.begin(ctx, load{Callee: t.name + "-up", PerSecond: 300, Calls: 300})
-	if err != nil {
-		return err
-	}
-	if _, err := end(); err != nil {
+	if _, err := caller.call(ctx, load{Callee: t.name + "-up", PerSecond: perSecond, Calls: perSecond}); err != nil {
 		return err
 	}
 	return t.watch(ctx, append(survivors, caller)...)

@@ -105,7 +105,7 @@ func parseRequest(text string, vars map[string]string, known map[string]bool) (R
 	for name, value := range vars {
 		text = strings.ReplaceAll(text, "{{"+name+"}}", value)
 	}
-	head, body, _ := strings.Cut(text, "\n\n")
+	head, body, _ := strings.Cut(strings.TrimSpace(text), "\n\n")
 	var r Request
 	for i, line := range strings.Split(head, "\n") {
 		comment, isComment := strings.CutPrefix(line, "# ")

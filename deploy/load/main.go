@@ -127,7 +127,7 @@ func (l *load) open(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range goods {
-		id, err := l.admin.Goods(ctx, fmt.Sprintf("Tea bowl, number %d", i+1), money.Money{Amount: int64(9_90 + i), Currency: "USD"}, 10_000_000)
+		id, err := l.admin.Goods(ctx, fmt.Sprintf("Tea bowl, number %d", i+1), money.Money{Amount: int64(9_90 + i), Currency: "USD"}, 1_000_000)
 		if err != nil {
 			return err
 		}

@@ -184,6 +184,7 @@ func (s *Shop) environment(in *instanceState, extra []string) []string {
 		"ADVERTISE_HOST=127.0.0.1",
 		"CONSUL_HTTP_ADDR="+s.Consul,
 		"INSTANCE="+in.Name,
+		"STATE_DIR="+filepath.Join(s.cfg.RunDir, "state", in.Name),
 	)
 	if os.Getenv("LOG_LEVEL") == "" {
 		env = append(env, "LOG_LEVEL=info")

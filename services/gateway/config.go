@@ -25,6 +25,8 @@ type Config struct {
 	RateLogin Rate `env:"RATE_LOGIN" envDefault:"5/10"`
 	// Timeout bounds a whole request. Zero is 10 s, and it is never more.
 	Timeout time.Duration `env:"REQUEST_TIMEOUT" envDefault:"10s"`
+	// MaxInflight is how many requests are answered at a time. Zero is what any service takes.
+	MaxInflight int `env:"MAX_INFLIGHT" envDefault:"1024"`
 }
 
 // Rate is so many events in an interval, and so many at once: "100/200". The zero value, "0", is no limit.

@@ -54,6 +54,7 @@ type connection struct {
 	to        route       // who answers it; zero until that is known
 	bodyUntil time.Time   // when its body has to be here; zero if there is none
 	bodyEnded atomic.Bool // the body is here
+	shed      bool        // the service that was asked had too much to do
 }
 
 type connectionKey struct{}

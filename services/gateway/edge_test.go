@@ -28,14 +28,14 @@ func TestReceive_believesNothingFromOutside(t *testing.T) {
 	got := r.last(t).Header
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": strings.TrimPrefix(e.url, "http://"), "X-Forwarded-Prefix": "/api",
-		"X-Request-Id": "mine-1", "X-Mesh-Attempt": "1", "X-Mine": "kept", "If-Match": `"3"`, "Idempotency-Key": "k",
+		"X-Request-Id": "mine-1", "X-Mesh-Attempt": "1", "X-Mesh-Priority": "sheddable", "X-Mine": "kept", "If-Match": `"3"`, "Idempotency-Key": "k",
 	} {
 		if v := got.Values(name); len(v) != 1 || v[0] != want {
 			t.Errorf("%s is %q, want %q", name, v, want)
 		}
 	}
 	for _, name := range []string{
-		"X-User-Id", "X-User-Roles", "X-Roles", "X-Internal-Call", "X-Mesh-Priority", "Forwarded", "X-Real-Ip", "Via", "X-Forwarded-Client-Cert",
+		"X-User-Id", "X-User-Roles", "X-Roles", "X-Internal-Call", "Forwarded", "X-Real-Ip", "Via", "X-Forwarded-Client-Cert",
 		"Connection", "X-Secret-Hop", "Keep-Alive", "Proxy-Authorization", "Upgrade",
 	} {
 		if v := got.Values(name); len(v) != 0 {

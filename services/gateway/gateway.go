@@ -17,19 +17,21 @@ import (
 	"souk/shared/telemetry"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // urlLimit is the longest URL that is taken, in bytes.
 const urlLimit = 8 << 10
 
-// Deps are the gateway's surroundings. All are needed.
+// Deps are the gateway's surroundings. All but Metrics are needed.
 type Deps struct {
 	Mesh     http.RoundTripper // calls services by name
 	Verifier *identity.Verifier
 	Consul   Surveyor
 	Log      *slog.Logger
 	Now      func() time.Time
-	Version  string // of the shop, in its document
+	Version  string                // of the shop, in its document
+	Metrics  prometheus.Registerer // nil has none
 }
 
 // Gateway is the edge. It may be used concurrently.
@@ -43,6 +45,7 @@ type Gateway struct {
 	proxy    *httputil.ReverseProxy
 	document *document
 	lookout  *lookout
+	pressure *pressure
 	pages    map[string]http.Handler // our own, by path
 }
 
@@ -60,6 +63,7 @@ func New(cfg Config, deps Deps) *Gateway {
 		tokens:   newTokens(deps.Verifier, deps.Now),
 		document: newDocument(deps),
 		lookout:  newLookout(deps.Consul, deps.Now),
+		pressure: newPressure(deps.Metrics),
 	}
 	g.proxy = g.newProxy()
 	g.pages = g.ownPages()
@@ -68,6 +72,9 @@ func New(cfg Config, deps Deps) *Gateway {
 
 // Mount puts the gateway on s, which has no operations.
 func (g *Gateway) Mount(s *httpapi.Server) {
+	if g.cfg.MaxInflight > 0 {
+		s.Admit(g.cfg.MaxInflight)
+	}
 	s.Around(g.receive)
 	s.Fallback(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := g.serve(w, r); err != nil {
@@ -105,6 +112,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
+	if err := g.pressure.enter(w, priorityOf(r)); err != nil { // before a signature is verified, which costs the most here
+		return err
+	}
+	defer g.pressure.leave()
 	if r.Method == http.MethodPost && r.URL.Path == loginPath {
 		if err := limit(w, r, "login", g.logins.take(client, g.deps.Now())); err != nil {
 			return err
@@ -120,7 +131,11 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	began := g.deps.Now()
 	g.forward(w, r, to)
+	if now := g.deps.Now(); !to.once {
+		g.pressure.learn(now, isLate(r, now.Sub(began), connectionOf(ctx).shed))
+	}
 	return nil
 }
 

@@ -54,6 +54,9 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, to route) {
 	if to.once {
 		ctx = mesh.WithoutRetry(ctx)
 	}
+	if p := priorityOf(r); p != mesh.Normal {
+		ctx = mesh.WithPriority(ctx, p)
+	}
 	g.proxy.ServeHTTP(w, r.WithContext(ctx))
 }
 
@@ -84,6 +87,9 @@ func rewrite(p *httputil.ProxyRequest) {
 
 // cleanAnswer removes what is not for outsiders, and what we say ourselves.
 func cleanAnswer(r *http.Response) error {
+	if r.Header.Get(mesh.HeaderShed) != "" && r.Request != nil {
+		connectionOf(r.Request.Context()).shed = true
+	}
 	for name := range r.Header {
 		switch name {
 		case "Server", "X-Powered-By", "Via", contract.RequestID, "X-Content-Type-Options":

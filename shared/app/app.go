@@ -51,6 +51,8 @@ type Config struct {
 	DatabaseURL   Secret     `env:"DATABASE_URL"`
 	DatabaseConns int        `env:"DATABASE_MAX_CONNS" envDefault:"10"`
 	Migrate       Migrate    `env:"MIGRATE" envDefault:"start"`
+	MaxInflight   int        `env:"MAX_INFLIGHT" envDefault:"256"` // requests answered at a time
+	StateDir      string     `env:"STATE_DIR"`                     // what makes a start without Consul possible is kept there; empty keeps nothing
 	LogLevel      slog.Level `env:"LOG_LEVEL" envDefault:"INFO"`
 	TraceEndpoint string     `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
 	Version       string     `env:"VERSION" envDefault:"dev"`
@@ -208,7 +210,7 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	if a.stopTrace, err = telemetry.StartTracing(ctx, name, a.Config.Instance, a.Config.TraceEndpoint); err != nil {
 		return nil, err
 	}
-	a.registry, err = registry.New(registry.Config{Addr: a.Config.ConsulAddr}, registry.Deps{Log: a.Log, Metrics: metrics})
+	a.registry, err = registry.New(registry.Config{Addr: a.Config.ConsulAddr, StateDir: a.Config.StateDir}, registry.Deps{Log: a.Log, Metrics: metrics})
 	if err != nil {
 		return nil, err
 	}
@@ -222,7 +224,8 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	a.admin.mux.HandleFunc("GET /targets", a.targets)
 	// The loops outlive the signal: a request that is being finished may need them.
 	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
-	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier()})
+	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier(), Inherit: mesh.Inherit})
+	a.HTTP.Admit(a.Config.MaxInflight)
 	return a, nil
 }
 

@@ -50,7 +50,7 @@ func After[C any](p Paging) (*C, error) {
 // Page is the body of every list. NextPageToken is empty on the last page.
 type Page[T any] struct {
 	Items         []T    `json:"items"`
-	NextPageToken string `json:"next_page_token"`
+	NextPageToken string `json:"next_page_token" example:""`
 }
 
 // PageOf is the answer to a list: at most limit of rows, each as item shows it. Who lists reads one row more than limit:

@@ -8,3 +8,8 @@ type Refusal struct {
 	Code string     // the problem's code; empty is the kind's own name
 	When string     // a sentence without its full stop: "Fewer pieces are left than were asked for"
 }
+
+// Refuse is a Refusal.
+func Refuse(kind fault.Kind, code, when string) Refusal {
+	return Refusal{Kind: kind, Code: code, When: when}
+}

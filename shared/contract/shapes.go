@@ -7,7 +7,7 @@ type None struct{}
 
 // ByID is the input of a route about one thing.
 type ByID struct {
-	ID uuid.UUID `path:"id" format:"uuid"`
+	ID uuid.UUID `path:"id" format:"uuid" doc:"Of the one it is about"`
 }
 
 // Body is an answer that is only a body.

@@ -76,8 +76,8 @@ type Error struct {
 
 // Field is one thing that is wrong with a request, e.g. {"body.lines[0].quantity", "must be at least 1"}.
 type Field struct {
-	Pointer string `json:"pointer"`
-	Detail  string `json:"detail"`
+	Pointer string `json:"pointer" example:"body.lines[0].quantity"`
+	Detail  string `json:"detail" example:"must be at least 1"`
 }
 
 // New makes a fault of the given kind. The message is shown to the caller.

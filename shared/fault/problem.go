@@ -11,11 +11,11 @@ type Problem struct {
 	Type      string  `json:"type" doc:"A URI that names the sort of problem" example:"urn:souk:problem:out_of_stock"`
 	Title     string  `json:"title" doc:"The status in words" example:"Conflict"`
 	Status    int     `json:"status" doc:"The HTTP status" example:"409"`
-	Detail    string  `json:"detail,omitempty" doc:"What happened this time"`
-	Instance  string  `json:"instance,omitempty" doc:"The path that was asked"`
+	Detail    string  `json:"detail,omitempty" doc:"What happened this time" example:"this is out of stock"`
+	Instance  string  `json:"instance,omitempty" doc:"The path that was asked" example:"/api/v1/orders"`
 	Code      string  `json:"code" doc:"A stable word for programs" example:"out_of_stock"`
-	RequestID string  `json:"request_id,omitempty" doc:"Names this request in the logs of every service it touched"`
-	TraceID   string  `json:"trace_id,omitempty" doc:"Names the trace, when tracing is on"`
+	RequestID string  `json:"request_id,omitempty" doc:"Names this request in the logs of every service it touched" example:"0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
+	TraceID   string  `json:"trace_id,omitempty" doc:"Names the trace, when tracing is on" example:"4bf92f3577b34da6a3ce929d0e0e4736"`
 	Errors    []Field `json:"errors,omitempty" doc:"Every field that is wrong"`
 }
 

@@ -79,6 +79,10 @@ func document(doc *huma.OpenAPI, op *huma.Operation) {
 	}
 	delete(op.Responses, "default")
 	status := strconv.Itoa(op.DefaultStatus)
+	if op.RequestBody != nil {
+		giveExamples(doc, op.RequestBody.Content)
+	}
+	giveExamples(doc, op.Responses[status].Content)
 	if r.Later {
 		later := *op.Responses[status]
 		later.Description = "The outcome is not known yet: look at Location, or repeat the request with the same Idempotency-Key"
@@ -89,21 +93,27 @@ func document(doc *huma.OpenAPI, op *huma.Operation) {
 	}
 }
 
-// refused documents the refusals of one status. Those that the route does not add to are told once for all routes.
+// refused documents the refusals of one status. Those that the route does not add to are told once for all routes that
+// have the same.
 func refused(doc *huma.OpenAPI, r *contract.Route[contract.None, contract.None], status int, refusals []contract.Refusal) *huma.Response {
-	own := slices.ContainsFunc(r.Refuses, func(o contract.Refusal) bool { return o.Kind.Status() == status })
-	if own {
-		return problemResponse(doc, status, refusals)
+	made := problemResponse(doc, status, refusals)
+	if slices.ContainsFunc(r.Refuses, func(o contract.Refusal) bool { return o.Kind.Status() == status }) {
+		return made
 	}
 	name := strings.ReplaceAll(http.StatusText(status), " ", "")
-	if r.Keyed && slices.ContainsFunc(refusals, func(o contract.Refusal) bool { return strings.Contains(o.Code, "idempotency") || o.Code == "request_in_progress" }) {
-		name = "Keyed" + name
+	for code, prefix := range map[string]string{"request_in_progress": "Keyed", "idempotency_key_required": "Keyed", "idempotency_key_reused": "Keyed", "invalid_page_token": "Paged"} {
+		if slices.ContainsFunc(refusals, func(o contract.Refusal) bool { return o.Code == code }) {
+			name = prefix + name
+		}
 	}
 	if doc.Components.Responses == nil {
 		doc.Components.Responses = map[string]*huma.Response{}
 	}
-	if doc.Components.Responses[name] == nil {
-		doc.Components.Responses[name] = problemResponse(doc, status, refusals)
+	known := doc.Components.Responses[name]
+	if known == nil {
+		doc.Components.Responses[name] = made
+	} else if known.Description != made.Description {
+		return made
 	}
 	return &huma.Response{Ref: "#/components/responses/" + name}
 }
@@ -122,6 +132,12 @@ func refusals(op *huma.Operation, r *contract.Route[contract.None, contract.None
 	}
 	add(fault.Malformed, "", "The request cannot be read")
 	add(fault.Malformed, "malformed_query", "The query of the URL cannot be read")
+	if slices.ContainsFunc(op.Parameters, func(p *huma.Param) bool { return p.Name == "page_token" }) {
+		add(fault.Malformed, "invalid_page_token", "page_token is not one that this list gave")
+	}
+	if r.Method != http.MethodGet {
+		add(fault.Conflict, "busy", "Others are changing the same thing: try again")
+	}
 	if r.Permission != identity.Public && r.Permission != identity.Internal {
 		add(fault.Unauthenticated, "", "There is no access token")
 		add(fault.Unauthenticated, "invalid_token", "The access token is not one of ours")
@@ -140,6 +156,7 @@ func refusals(op *huma.Operation, r *contract.Route[contract.None, contract.None
 	}
 	if op.RequestBody != nil || len(op.Parameters) > 0 {
 		add(fault.Invalid, "", "The request has fields that cannot be right; `errors` names them")
+		add(fault.Invalid, "invalid_text", "A text has characters in it that cannot be kept, such as NUL")
 	}
 	add(fault.Exhausted, "rate_limited", "Too many requests: come back after Retry-After")
 	add(fault.Internal, "", "Something is broken here; `request_id` finds it in the log")

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -158,7 +159,7 @@ func readable(c *gin.Context) {
 }
 
 // limitTime gives the request the time its caller has left, and never more than MaxTime.
-func limitTime(c *gin.Context) {
+func (s *Server) limitTime(c *gin.Context) {
 	limit := MaxTime
 	if sent := c.GetHeader(RequestTimeout); sent != "" {
 		if ms, err := strconv.ParseInt(sent, 10, 32); err == nil {
@@ -166,6 +167,7 @@ func limitTime(c *gin.Context) {
 		}
 	}
 	if limit < leastTime {
+		s.seen.late.WithLabelValues("refused").Inc()
 		writeProblem(c, fault.New(fault.Deadline, "", "no time is left for this request"))
 		return
 	}
@@ -173,6 +175,9 @@ func limitTime(c *gin.Context) {
 	defer cancel()
 	c.Request = c.Request.WithContext(ctx)
 	c.Next()
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		s.seen.late.WithLabelValues("working").Inc()
+	}
 }
 
 // limitBody refuses a body that is too large: at once if its length is known, else when it is read.
@@ -210,6 +215,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	inflight prometheus.Gauge
+	shed     *prometheus.CounterVec // by priority
+	late     *prometheus.CounterVec // by where
 
 	counters children[prometheus.Counter]
 	timers   children[prometheus.Observer]
@@ -266,7 +273,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
 		}, []string{"route", "method"}),
 		inflight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "mesh_server_inflight", Help: "Requests being answered."}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mesh_server_shed_total", Help: "Requests refused because there was too much to do.",
+		}, []string{"priority"}),
+		late: telemetry.DeadlineExceeded(r),
 	}
-	r.MustRegister(m.requests, m.seconds, m.inflight)
+	r.MustRegister(m.requests, m.seconds, m.inflight, m.shed)
 	return m
 }

@@ -6,6 +6,7 @@
 package httpapi
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"reflect"
@@ -27,13 +28,16 @@ const BodyLimit = 1 << 20
 // MaxTime is the longest a request may take, whatever its caller allows.
 const MaxTime = 10 * time.Second
 
-// Config is what a Server needs; all fields are required but Verifier.
+// Config is what a Server needs; all fields are required but Verifier and Inherit.
 type Config struct {
 	Service  string
 	Version  string
 	Log      *slog.Logger
 	Metrics  prometheus.Registerer
 	Verifier *identity.Verifier // nil refuses every token
+	// Inherit makes the context of a request one whose calls are what the request is by its headers: mesh.Inherit. nil makes
+	// them calls like any other.
+	Inherit func(context.Context, http.Header) context.Context
 }
 
 // Server serves the operations registered on it with Handle, before it starts serving.
@@ -42,6 +46,7 @@ type Server struct {
 	engine *gin.Engine
 	api    huma.API // nil until there is an operation
 	seen   *metrics
+	room   room
 	around func(http.Handler) http.Handler
 	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
 	// and spans name a route as its callers' do.
@@ -51,7 +56,8 @@ type Server struct {
 // New makes a server with no operations. From the first one on it serves its OpenAPI document at /openapi.json.
 func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}}
-	s.engine.Use(s.observe, s.recover, readable, limitTime, limitBody)
+	s.Admit(inflightLimit)
+	s.engine.Use(s.observe, s.recover, s.admit, s.inherit, readable, s.limitTime, limitBody)
 	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
 	s.engine.NoMethod(s.refuse(fault.New(fault.Method, "method_not_allowed", "this path does not take that method")))
 	return s

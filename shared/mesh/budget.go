@@ -5,9 +5,13 @@ import (
 	"time"
 )
 
-// window counts two things over the last ten seconds, in ten buckets. The zero value is empty. It is not locked.
+// seconds that a window looks back: the current one, which has only begun, and ten whole ones. With nine, what was spent in
+// the last moments of a second would be forgotten little more than nine seconds later, and could be spent again.
+const seconds = 11
+
+// window counts two things over the last ten seconds. The zero value is empty. It is not locked.
 type window struct {
-	buckets [10]struct {
+	buckets [seconds]struct {
 		second int64
 		a, b   int
 	}
@@ -15,7 +19,7 @@ type window struct {
 
 func (w *window) add(now time.Time, a, b int) {
 	second := now.Unix()
-	bucket := &w.buckets[second%10]
+	bucket := &w.buckets[second%seconds]
 	if bucket.second != second {
 		bucket.second, bucket.a, bucket.b = second, 0, 0
 	}
@@ -25,7 +29,7 @@ func (w *window) add(now time.Time, a, b int) {
 
 func (w *window) sum(now time.Time) (a, b int) {
 	for i := range w.buckets {
-		if age := now.Unix() - w.buckets[i].second; age >= 0 && age < 10 {
+		if age := now.Unix() - w.buckets[i].second; age >= 0 && age < seconds {
 			a += w.buckets[i].a
 			b += w.buckets[i].b
 		}

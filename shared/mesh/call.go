@@ -79,5 +79,16 @@ func (c *call) failure(t trial) *Error {
 	return e
 }
 
+// headerPriority is what the callee is told: nothing of a normal call.
+func (c *call) headerPriority() string {
+	switch {
+	case c.priority == Normal || c.priority == "" && c.class != ClassCritical:
+		return ""
+	case c.priority == "":
+		return string(Critical)
+	}
+	return string(c.priority)
+}
+
 // remaining is the time left for the call.
 func (c *call) remaining() time.Duration { return c.deadline.Sub(c.mesh.deps.Now()) }

@@ -24,6 +24,7 @@ type metrics struct {
 	ejected     *prometheus.GaugeVec     // callee, instance
 	ejections   *prometheus.CounterVec   // callee, reason
 	lbPanic     *prometheus.CounterVec   // callee
+	late        *prometheus.CounterVec   // where
 	inflight    *prometheus.Desc         // callee, instance
 	cost        *prometheus.Desc         // callee, instance
 	balance     *prometheus.Desc         // callee
@@ -72,6 +73,7 @@ func newMetrics(caller string, reg prometheus.Registerer, of *Mesh) *metrics {
 		ejected:     gauge("mesh_outlier_ejected", "Whether an instance is ejected.", "callee", "instance"),
 		ejections:   counter("mesh_outlier_ejections_total", "Ejections of instances, by why.", "callee", "reason"),
 		lbPanic:     counter("mesh_lb_panic_total", "Tries at ejected instances for want of others.", "callee"),
+		late:        telemetry.DeadlineExceeded(reg),
 		inflight:    desc("mesh_client_inflight", "Tries whose response body has not ended.", "callee", "instance"),
 		cost:        desc("mesh_lb_cost", "Seconds the balancer expects a request more to take at an instance; 0 before the first.", "callee", "instance"),
 		balance:     desc("mesh_retry_budget_balance", "Retries that would be allowed at this moment.", "callee"),
@@ -102,6 +104,12 @@ func (m *metrics) ended(c *call, o outcome, took time.Duration) {
 		m.mu.Unlock()
 	}
 	s.results[o].Inc()
+	switch o {
+	case spent:
+		m.late.WithLabelValues("unsent").Inc()
+	case outOfTime, cutShort:
+		m.late.WithLabelValues("call").Inc()
+	}
 	telemetry.Observe(c.req.Context(), s.seconds, took.Seconds())
 }
 

@@ -20,12 +20,32 @@ const (
 // String is the class's name in metrics.
 func (c Class) String() string { return [...]string{"by_method", "read", "write", "critical"}[c] }
 
+// Priority says what a callee with too much to do gives up first.
+type Priority string
+
+// The priorities. A call that names none is normal, unless its class is ClassCritical.
+const (
+	Sheddable Priority = "sheddable" // nobody waits for it
+	Normal    Priority = "normal"
+	Critical  Priority = "critical" // ends something begun
+)
+
+// priorityOf is what the headers of a request say of it: Normal if they say nothing that is known.
+func priorityOf(h http.Header) Priority {
+	switch p := Priority(h.Get(HeaderPriority)); p {
+	case Sheddable, Critical:
+		return p
+	}
+	return Normal
+}
+
 // options is what a caller says about one call, in its context.
 type options struct {
 	tryTimeout time.Duration
 	class      Class
 	idempotent bool
 	noRetry    bool
+	priority   Priority // empty is by class
 }
 
 type optionsKey struct{}
@@ -59,9 +79,30 @@ func WithIdempotent(ctx context.Context) context.Context {
 }
 
 // WithoutRetry keeps the calls made with ctx from being repeated once they were sent. A server uses it for the work of a
-// request that is itself a retry (X-Mesh-Attempt above 1): tries multiply along a path.
+// request that is itself a second try, as Inherit does: tries multiply along a path.
 func WithoutRetry(ctx context.Context) context.Context {
 	return with(ctx, func(o *options) { o.noRetry = true })
+}
+
+// WithPriority says how important the calls made with ctx are to their callees.
+func WithPriority(ctx context.Context, p Priority) context.Context {
+	return with(ctx, func(o *options) { o.priority = p })
+}
+
+// Inherit makes the calls for a request what the request is, by its headers: the calls for a second try are not tried
+// twice themselves, and have the request's priority. A server gives it the context and the headers of each request.
+func Inherit(ctx context.Context, h http.Header) context.Context {
+	p, attempt := priorityOf(h), h.Get(HeaderAttempt)
+	again := attempt != "" && attempt != "0" && attempt != "1"
+	if p == Normal && !again { // nearly always
+		return ctx
+	}
+	return with(ctx, func(o *options) {
+		o.noRetry = o.noRetry || again
+		if p != Normal {
+			o.priority = p
+		}
+	})
 }
 
 // classOf is the class of a request: as declared, or by its method.

@@ -3,6 +3,7 @@ package mesh
 import (
 	"context"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -236,3 +237,65 @@ func TestHeaders(t *testing.T) {
 
 // pass lets time pass, in a bubble.
 func pass(d time.Duration) { <-time.After(d) }
+
+// The callee is told what may be given up first: as the caller says, or else by class.
+func TestHeaders_priority(t *testing.T) {
+	t.Parallel()
+	critical := func(ctx context.Context) context.Context { return WithClass(ctx, ClassCritical) }
+	sheddable := func(ctx context.Context) context.Context { return WithPriority(ctx, Sheddable) }
+	for name, tt := range map[string]struct {
+		ctx  []func(context.Context) context.Context
+		want []string
+	}{
+		"by default":                  {nil, nil},
+		"nobody waits for it":         {[]func(context.Context) context.Context{sheddable}, []string{"sheddable"}},
+		"by class":                    {[]func(context.Context) context.Context{critical}, []string{"critical"}},
+		"by class, for less":          {[]func(context.Context) context.Context{critical, sheddable}, []string{"sheddable"}},
+		"normal, though by its class": {[]func(context.Context) context.Context{critical, func(ctx context.Context) context.Context { return WithPriority(ctx, Normal) }}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var got []string
+				m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) answer {
+					got = r.Header[HeaderPriority]
+					return reply(200)(r)
+				}}, "a")
+				ctx := context.Background()
+				for _, with := range tt.ctx {
+					ctx = with(ctx)
+				}
+				if _, err := ask(ctx, m, "GET"); err != nil {
+					t.Fatal(err)
+				}
+				if !slices.Equal(got, tt.want) {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// Whatever the fraction of a second in which a caller begins: no more retries in its first ten seconds than a tenth of its
+// calls and three a second, nor in the long run.
+func TestBudget_overTenSecondsAndMore(t *testing.T) {
+	t.Parallel()
+	const perSecond = 300
+	begin := time.Unix(1_000_000, 0).Add(900 * time.Millisecond)
+	b := budget{ratio: 0.1, reserve: 3}
+	retries := 0
+	for calls := 1; calls <= 60*perSecond; calls++ {
+		now := begin.Add(time.Duration(calls) * time.Second / perSecond)
+		b.call(now)
+		for b.spend(now) {
+			retries++
+		}
+		limit := calls/10 + 30
+		if calls > 10*perSecond {
+			limit = calls/10 + 3*calls/perSecond + 30 // what was saved up may be spent at the end
+		}
+		if retries > limit {
+			t.Fatalf("%d retries for %d calls, want at most %d", retries, calls, limit)
+		}
+	}
+}

@@ -227,6 +227,9 @@ func (e *endpoint) learn(t trial, probe bool, limit time.Duration) {
 	now := t.at
 	v := rulings[t.outcome].instance
 	e.count(now, t, v)
+	if t.outcome == timedOut {
+		e.svc.mesh.metrics.late.WithLabelValues("try").Inc()
+	}
 	if v != excluded {
 		e.seconds.Observe(t.took.Seconds())
 	}

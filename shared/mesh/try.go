@@ -41,7 +41,7 @@ type try struct {
 	asked, had atomic.Bool
 
 	url    url.URL
-	values [2]string // of the headers we add
+	values [3]string // of the headers we add
 }
 
 // newTry begins a try at e.
@@ -120,8 +120,11 @@ func (t *try) header(attempt int, limit time.Duration) http.Header {
 	}
 	// The time the callee has is relative, so that clocks need not agree, and the try's rather than the call's: work that goes
 	// on after we have turned to another instance is wasted.
-	t.values = [...]string{strconv.Itoa(attempt), strconv.FormatInt((limit - hopCost).Milliseconds(), 10)}
+	t.values = [...]string{strconv.Itoa(attempt), strconv.FormatInt((limit - hopCost).Milliseconds(), 10), t.call.headerPriority()}
 	h[HeaderAttempt], h[HeaderTimeout] = t.values[0:1:1], t.values[1:2:2]
+	if t.values[2] != "" {
+		h[HeaderPriority] = t.values[2:3:3]
+	}
 	return h
 }
 

@@ -23,7 +23,11 @@ var ErrClosed = errors.New("registry closed")
 type Config struct {
 	// Addr is the agent's host:port. Empty means CONSUL_HTTP_ADDR, or else 127.0.0.1:8500.
 	Addr string
-	// StateDir is reserved for the copy of the instance sets on disk. It is not used yet.
+	// TokenFile holds the ACL token, and is read again when Consul refuses it. Empty means CONSUL_HTTP_TOKEN_FILE, or else
+	// CONSUL_HTTP_TOKEN.
+	TokenFile string
+	// StateDir is where copies of the instance sets are kept, so that a process can start while Consul is away. Empty keeps
+	// none. Processes may share it.
 	StateDir string
 }
 
@@ -38,6 +42,7 @@ type Deps struct {
 type Registry struct {
 	consul    *api.Client
 	transport *http.Transport
+	stateDir  string
 	log       *slog.Logger
 	now       func() time.Time
 	metrics   *metrics
@@ -62,16 +67,24 @@ func New(cfg Config, deps Deps) (*Registry, error) {
 		conf.Address = "127.0.0.1:8500" // not "localhost", which may be ::1 first
 	}
 	conf.Transport.Proxy = nil // a proxy meant for the outside has no business between us and our agent
-	consul, err := api.NewClient(conf)
-	if err != nil {
-		return nil, fmt.Errorf("configure the Consul client: %w", err)
-	}
 	r := &Registry{
-		consul:    consul,
 		transport: conf.Transport,
+		stateDir:  cfg.StateDir,
 		log:       cmp.Or(deps.Log, slog.New(slog.DiscardHandler)),
 		now:       deps.Now,
 		watches:   make(map[string]*watch),
+	}
+	client, err := api.NewHttpClient(conf.Transport, conf.TLSConfig)
+	if err != nil {
+		return nil, fmt.Errorf("configure TLS to Consul: %w", err)
+	}
+	if path := cmp.Or(cfg.TokenFile, conf.TokenFile); path != "" {
+		client.Transport = &tokenFile{path: path, next: client.Transport, log: r.log}
+		conf.Token, conf.TokenFile = "", "" // or the client would read it once and for ever
+	}
+	conf.HttpClient = client
+	if r.consul, err = api.NewClient(conf); err != nil {
+		return nil, fmt.Errorf("configure the Consul client: %w", err)
 	}
 	if r.now == nil {
 		r.now = time.Now

@@ -16,7 +16,7 @@ import (
 type Lookup struct {
 	Service     string `json:"service"`
 	Instances   int    `json:"instances"`
-	Source      string `json:"source"`       // live, last_known (Consul does not answer), none (it never has)
+	Source      string `json:"source"`       // live, last_known (Consul does not answer), disk (it never has), none
 	StalenessMs int64  `json:"staleness_ms"` // how long an answer has been overdue; 0 while Consul answers
 	Error       string `json:"error,omitempty"`
 }
@@ -36,6 +36,8 @@ func (r *Registry) Lookups() []Lookup {
 		switch failing := w.failing.Load(); {
 		case set == nil:
 			l.Source = "none"
+		case w.recalled.Load():
+			l.Source = "disk"
 		case failing:
 			l.Source = "last_known"
 		}

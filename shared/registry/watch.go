@@ -137,7 +137,9 @@ type watch struct {
 
 	answered   atomic.Int64 // unix nanoseconds of the last answer, or of the start
 	failing    atomic.Bool
-	emptySince time.Time // when an empty answer was first doubted; zero when none is
+	recalled   atomic.Bool // the set is from the disk
+	emptySince time.Time   // when an empty answer was first doubted; zero when none is
+	savedAt    time.Time   // when the copy on disk was last written
 }
 
 func newWatch(r *Registry, service string) *watch {
@@ -150,7 +152,10 @@ func newWatch(r *Registry, service string) *watch {
 
 // run asks until ctx ends. Nothing it meets makes it stop or forget.
 func (w *watch) run(ctx context.Context) {
-	giveUp := time.AfterFunc(firstWait, func() { close(w.settled) })
+	giveUp := time.AfterFunc(firstWait, func() {
+		w.recall()
+		close(w.settled)
+	})
 	settle := func() {
 		if giveUp != nil && giveUp.Stop() {
 			close(w.settled)
@@ -171,6 +176,9 @@ func (w *watch) run(ctx context.Context) {
 			index = 0 // the answer after an error may come from a Consul that has lost its data
 			failures++
 			w.failed(err)
+			if w.recall() {
+				settle()
+			}
 			sleep(ctx, backoff(failures))
 			continue
 		}
@@ -203,6 +211,7 @@ func (w *watch) failed(err error) {
 func (w *watch) learn(fresh []Instance) {
 	now := w.r.now()
 	w.answered.Store(now.UnixNano())
+	w.recalled.Store(false)
 	if w.failing.Swap(false) {
 		w.r.log.Info("watching a service again", "callee", w.service)
 	}
@@ -221,7 +230,9 @@ func (w *watch) learn(fresh []Instance) {
 		w.emptySince = time.Time{}
 	}
 	w.count(len(fresh), 0)
-	if old != nil && slices.EqualFunc(*old, fresh, sameInstance) {
+	changed := old == nil || !slices.EqualFunc(*old, fresh, sameInstance)
+	w.keep(now, fresh, changed)
+	if !changed {
 		return
 	}
 	w.set.Store(&fresh)

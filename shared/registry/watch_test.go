@@ -3,10 +3,14 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"testing"
@@ -15,6 +19,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/consul/api"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // agent is a Consul that does as it is told. It speaks HTTP over pipes, so that it lives in a synctest bubble, where hours
@@ -25,6 +30,7 @@ type agent struct {
 	ids     []string
 	down    bool // answers 500
 	hangs   bool // answers nothing
+	token   string
 	asked   int
 	changed chan struct{}
 }
@@ -46,6 +52,7 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for {
 		a.mu.Lock()
 		changed, current, down, hangs := a.changed, a.index, a.down, a.hangs
+		allowed := a.token == "" || r.Header.Get("X-Consul-Token") == a.token
 		entries := []*api.ServiceEntry{}
 		for i, id := range a.ids {
 			entries = append(entries, &api.ServiceEntry{
@@ -54,6 +61,9 @@ func (a *agent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		a.mu.Unlock()
 		switch {
+		case !allowed:
+			w.WriteHeader(http.StatusForbidden)
+			return
 		case down:
 			w.WriteHeader(http.StatusInternalServerError)
 			return
@@ -109,12 +119,24 @@ func (p pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // withAgent makes a registry on an agent that knows of some instances. It is for use in a bubble.
 func withAgent(t *testing.T, known ...string) (*Registry, *agent) {
 	t.Helper()
+	return withConfig(t, Config{}, known...)
+}
+
+// withAgentAt is withAgent with a state folder.
+func withAgentAt(t *testing.T, state string, known ...string) (*Registry, *agent) {
+	t.Helper()
+	return withConfig(t, Config{StateDir: state}, known...)
+}
+
+func withConfig(t *testing.T, cfg Config, known ...string) (*Registry, *agent) {
+	t.Helper()
 	a := &agent{index: 100, ids: known, changed: make(chan struct{})}
 	listener := pipes{make(chan net.Conn), make(chan struct{})}
 	srv := &http.Server{Handler: a}
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(listener) }()
-	r, err := New(Config{Addr: "consul:8500"}, Deps{})
+	cfg.Addr = "consul:8500"
+	r, err := New(cfg, Deps{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,5 +358,151 @@ func TestBackoff_isBoundedAndSpread(t *testing.T) {
 	}
 	if len(seen) < 190 {
 		t.Errorf("only %d different pauses of 199", len(seen))
+	}
+}
+
+// A process that starts while Consul is away calls those it knew before, for a day; an answer replaces them, and an empty
+// one is doubted like any other.
+func TestWatch_startsWithoutConsul(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(*agent, bool){
+		"errors": func(a *agent, on bool) { a.down = on },
+		"hangs":  func(a *agent, on bool) { a.hangs = on },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				state := t.TempDir()
+				r, _ := withAgentAt(t, state, "a", "b")
+				want(t, r, "in the first life", "a", "b")
+				r.Close()
+
+				r, a := withAgentAt(t, state)
+				a.set(func(a *agent) { fault(a, true) })
+				began := time.Now()
+				want(t, r, "without Consul", "a", "b")
+				if took := time.Since(began); took > firstWait {
+					t.Errorf("the first call took %s", took)
+				}
+				if l := r.Lookups()[0]; l.Source != "disk" || l.Instances != 2 {
+					t.Errorf("looked up %+v, want the disk's two", l)
+				}
+				a.set(func(a *agent) { fault(a, false) }) // it has lost everything
+				pass(70 * time.Second)
+				want(t, r, "70 s later: it was an answer at last, and is doubted no more")
+				a.set(func(a *agent) { a.ids = []string{"c"} })
+				pass(time.Second)
+				want(t, r, "when somebody comes", "c")
+				if l := r.Lookups()[0]; l.Source != "live" {
+					t.Errorf("looked up %+v, want it live", l)
+				}
+			})
+		})
+	}
+}
+
+// The copy is renewed while the set stays the same, is not used after a day, and is never an empty set. A broken one is none.
+func TestWatch_copyGrowsOld(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		state := t.TempDir()
+		r, a := withAgentAt(t, state, "a")
+		want(t, r, "at first", "a")
+		pass(30 * time.Hour)
+		a.set(func(a *agent) { a.ids = nil })
+		pass(time.Hour)
+		want(t, r, "when all have left")
+		r.Close()
+		start := func() []string {
+			r, a := withAgentAt(t, state)
+			a.set(func(a *agent) { a.down = true })
+			set, _ := r.Instances(t.Context(), "product")
+			r.Close()
+			got := []string{}
+			for _, in := range set {
+				got = append(got, in.ID)
+			}
+			return got
+		}
+		if got := start(); len(got) != 1 {
+			t.Errorf("after 31 hours, with a copy of an hour or two ago: got %v", got)
+		}
+		pass(savedFor)
+		if got := start(); len(got) != 0 {
+			t.Errorf("a day later: got %v", got)
+		}
+		if err := os.WriteFile(r.path("product"), []byte(`{"at":`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := start(); len(got) != 0 {
+			t.Errorf("with a broken copy: got %v", got)
+		}
+	})
+}
+
+func TestRegistry_pathOfACopy(t *testing.T) {
+	t.Parallel()
+	r := &Registry{stateDir: "state"}
+	for service, want := range map[string]string{
+		"product": "state/mesh/product.json", "../../etc/passwd": "state/mesh/..%2F..%2Fetc%2Fpasswd.json", "..": "state/mesh/...json",
+	} {
+		if got := r.path(service); got != want {
+			t.Errorf("%s: got %s, want %s", service, got, want)
+		}
+	}
+}
+
+// A renewed token is read when the old one is refused, and one that is not there yet when it comes.
+func TestRegistry_tokenFile(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "token")
+		renew := func(token string) {
+			if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, a := withConfig(t, Config{TokenFile: path}, "a")
+		a.set(func(a *agent) { a.token = "one" })
+		if _, err := r.Instances(t.Context(), "product"); err == nil {
+			t.Fatal("without a token: want an error")
+		}
+		renew("one")
+		pass(10 * time.Second)
+		want(t, r, "with a token", "a")
+		a.set(func(a *agent) { a.token, a.ids = "two", []string{"b"} })
+		pass(time.Minute)
+		want(t, r, "with a token that is no more: what is known", "a")
+		if got := testutil.ToFloat64(r.metrics.errors.WithLabelValues("product", "status")); got == 0 {
+			t.Error("no error was counted")
+		}
+		renew("two")
+		pass(10 * time.Second)
+		want(t, r, "with the new one", "b")
+	})
+}
+
+// TLS to the agent is what Consul's own environment says.
+func TestNew_speaksTLSToTheAgent(t *testing.T) {
+	srv := httptest.NewTLSServer(&agent{index: 1, ids: []string{"a"}, changed: make(chan struct{})})
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(srv.Close)
+	for _, trusted := range []bool{false, true} {
+		t.Setenv(api.HTTPSSLEnvName, "true")
+		if trusted {
+			t.Setenv(api.HTTPCAFile, ca)
+		}
+		r, err := New(Config{Addr: srv.Listener.Addr().String()}, Deps{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err := r.Instances(t.Context(), "product")
+		if (err == nil && len(set) == 1) != trusted {
+			t.Errorf("trusted %t: got %v, %v", trusted, set, err)
+		}
+		r.Close()
 	}
 }

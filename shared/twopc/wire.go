@@ -28,8 +28,8 @@ const (
 type Prepare struct {
 	GID      uuid.UUID       `json:"gid" format:"uuid"`
 	Branch   int             `json:"branch" minimum:"0" maximum:"15"`
-	Action   string          `json:"action"`
-	Payload  json.RawMessage `json:"payload"`
+	Action   string          `json:"action" example:"sell"`
+	Payload  json.RawMessage `json:"payload" example:"{}"`
 	Deadline time.Time       `json:"deadline"`
 	OnePhase bool            `json:"one_phase,omitempty" doc:"It is the only branch: commit at once"`
 }
@@ -39,7 +39,7 @@ type PrepareInput struct{ Body Prepare }
 
 // Vote is a yes; a no is a problem.
 type Vote struct {
-	State BranchState `json:"state"`
+	State BranchState `json:"state" example:"committed"`
 }
 
 // PrepareAllInput carries the prepare messages of several transactions.
@@ -86,7 +86,7 @@ type FinishInput struct {
 type Finished struct {
 	GID    uuid.UUID   `json:"gid" format:"uuid"`
 	Branch int         `json:"branch"`
-	State  BranchState `json:"state"`
+	State  BranchState `json:"state" example:"committed"`
 }
 
 // FinishOutput answers each decision, in order.

@@ -75,9 +75,12 @@ func (r *report) judge(what string, rounds []float64, bar string, met bool) floa
 	if !met {
 		r.missed, remark = true, "MISSED"
 	}
-	each := ""
-	for _, v := range rounds {
-		each += fmt.Sprintf(" %.4g", v)
+	each := fmt.Sprintf(" %.4g to %.4g", slices.Min(rounds), slices.Max(rounds))
+	if len(rounds) <= 5 {
+		each = ""
+		for _, v := range rounds {
+			each += fmt.Sprintf(" %.4g", v)
+		}
 	}
 	fmt.Fprintf(r.out, "%-8s %-34s %12.4g %10s  %s %s\n", r.phase, what, m, bar, each, remark)
 	return m
@@ -160,8 +163,9 @@ func hopPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 }
 
 func loadPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
-	each := time.Duration(3 * scale * float64(time.Second))
-	got, err := rounds(5, func(give func(string, float64)) error {
+	// Short turns and many of them: what else the machine does comes and goes.
+	each := time.Duration(scale * float64(time.Second))
+	got, err := rounds(15, func(give func(string, float64)) error {
 		m, err := r.push(ctx, each, r.tokens)
 		for name, t := range m {
 			give(name, t.perSecond)

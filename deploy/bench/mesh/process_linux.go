@@ -88,23 +88,28 @@ func family(pid int) []int {
 	return list
 }
 
-// cpu is the processor time that a process and its children have used.
+// cpu is the processor time that a process and its children have used, in all threads they have.
 func cpu(pid int) (time.Duration, error) {
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
 	var total time.Duration
 	for _, p := range family(pid) {
-		b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(p), "stat"))
+		threads, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(p), "task", "*", "schedstat"))
 		if err != nil {
 			return 0, err
 		}
-		// The name in brackets may hold spaces. What follows begins with field 3; utime and stime are 14 and 15.
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		for _, f := range fields[11:13] {
-			n, err := strconv.ParseInt(f, 10, 64)
+		for _, t := range threads {
+			b, err := os.ReadFile(t)
+			if errors.Is(err, os.ErrNotExist) {
+				continue // the thread has just ended
+			}
 			if err != nil {
 				return 0, err
 			}
-			total += time.Duration(n) * tick
+			used, _, _ := strings.Cut(string(b), " ")
+			n, err := strconv.ParseInt(used, 10, 64) // in nanoseconds; stat has hundredths of a second
+			if err != nil {
+				return 0, err
+			}
+			total += time.Duration(n)
 		}
 	}
 	return total, nil

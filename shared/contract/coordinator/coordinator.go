@@ -29,10 +29,10 @@ const (
 
 // Branch is one service's part of a transaction.
 type Branch struct {
-	Service string          `json:"service" minLength:"1" maxLength:"64"`
-	Action  string          `json:"action" minLength:"1" maxLength:"64" doc:"What the service is to do, by the name it knows it under"`
-	Key     string          `json:"key" minLength:"1" maxLength:"200" doc:"The thing that is changed; two branches on the same thing of one service are refused"`
-	Payload json.RawMessage `json:"payload" doc:"The action's own input"`
+	Service string          `json:"service" minLength:"1" maxLength:"64" example:"product"`
+	Action  string          `json:"action" minLength:"1" maxLength:"64" doc:"What the service is to do, by the name it knows it under" example:"sell"`
+	Key     string          `json:"key" minLength:"1" maxLength:"200" doc:"The thing that is changed; two branches on the same thing of one service are refused" example:"0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
+	Payload json.RawMessage `json:"payload" doc:"The action's own input" example:"{}"`
 }
 
 // Begin is the transaction a caller wants settled.
@@ -82,7 +82,7 @@ type ResolveOutput struct {
 // Transaction is a transaction as the admin list shows it.
 type Transaction struct {
 	GID         uuid.UUID      `json:"gid" format:"uuid"`
-	State       State          `json:"state"`
+	State       State          `json:"state" example:"committed"`
 	Services    []string       `json:"services"`
 	Reason      *fault.Problem `json:"reason,omitempty"`
 	DecidedAt   *time.Time     `json:"decided_at,omitempty"`
@@ -90,7 +90,7 @@ type Transaction struct {
 	Heuristic   bool           `json:"heuristic" doc:"It did not end as the protocol would have it: a participant contradicts the decision, or an operator forced it"`
 	Attempts    int            `json:"attempts" doc:"How often recovery has driven it"`
 
-	WaitingFor   string          `json:"waiting_for,omitempty" doc:"The participants that recovery did not reach the last time"`
+	WaitingFor   string          `json:"waiting_for,omitempty" doc:"The participants that recovery did not reach the last time" example:""`
 	Resolved     *Resolution     `json:"resolved,omitempty" doc:"An operator forced the decision"`
 	Acknowledged *Acknowledgment `json:"acknowledged,omitempty" doc:"A person has looked at the heuristic outcome"`
 }
@@ -98,10 +98,10 @@ type Transaction struct {
 // Event is one line of a transaction's timeline.
 type Event struct {
 	At       time.Time `json:"at"`
-	Instance string    `json:"instance" doc:"The coordinator that saw it"`
-	Event    string    `json:"event" doc:"begun, prepared, refused, unanswered, decided, taken_over, committed, unheard, aborted, heuristic, completed, redriven, acknowledged"`
-	Service  string    `json:"service,omitempty"`
-	Detail   string    `json:"detail,omitempty"`
+	Instance string    `json:"instance" doc:"The coordinator that saw it" example:"coordinator-1"`
+	Event    string    `json:"event" doc:"begun, prepared, refused, unanswered, decided, taken_over, committed, unheard, aborted, heuristic, completed, redriven, acknowledged" example:"decided"`
+	Service  string    `json:"service,omitempty" example:"product"`
+	Detail   string    `json:"detail,omitempty" example:"must be at least 1"`
 }
 
 // Timeline is a transaction with everything that happened to it.
@@ -124,6 +124,11 @@ var (
 	BeginTransaction = contract.Route[BeginInput, BeginOutput]{
 		ID: "begin-transaction", Service: Service, Method: http.MethodPost, Path: "/internal/v1/transactions",
 		Permission: identity.Internal, Keyed: true, Summary: "Settle a transaction",
+		Later: true,
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Invalid, "duplicate_branch", "Two branches change the same thing of one service"),
+			contract.Refuse(fault.Invalid, "transaction_reused", "This id was used for another transaction"),
+		},
 	}
 	ResolveTransactions = contract.Route[ResolveInput, ResolveOutput]{
 		ID: "resolve-transactions", Service: Service, Method: http.MethodPost, Path: "/internal/v1/transactions/resolve",

@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/identity"
 )
 
 // Resolution says who forced a decision, and why.
 type Resolution struct {
-	By     string `json:"by" doc:"The user's id, or the name an operator gave on the command line"`
-	Reason string `json:"reason"`
+	By     string `json:"by" doc:"The user's id, or the name an operator gave on the command line" example:"0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
+	Reason string `json:"reason" example:"the customer asked for it"`
 }
 
 // Acknowledgment says who has looked at a heuristic outcome, and what came of it.
@@ -22,7 +23,7 @@ type Acknowledgment struct {
 
 // Reason is why somebody does what the protocol does not do by itself. It is kept with the transaction.
 type Reason struct {
-	Reason string `json:"reason" minLength:"1" maxLength:"500" pattern:"\\S" doc:"Why; kept with the transaction for whoever looks at it later"`
+	Reason string `json:"reason" minLength:"1" maxLength:"500" pattern:"\\S" doc:"Why; kept with the transaction for whoever looks at it later" example:"the customer asked for it"`
 }
 
 // ForceInput forces the decision of a transaction that nobody has decided.
@@ -60,14 +61,23 @@ var (
 	ForceTransaction = contract.Route[ForceInput, contract.Body[Outcome]]{
 		ID: "force-transaction", Service: Service, Method: http.MethodPost, Path: "/v1/transactions/{id}/resolve",
 		Permission: identity.ManageTransactions, Keyed: true, Summary: "Decide a transaction by force, unless it is decided already",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "already_committed", "The transaction is committed, and that is for ever"),
+		},
 	}
 	RetryTransaction = contract.Route[contract.ByID, contract.Body[Transaction]]{
 		ID: "retry-transaction", Service: Service, Method: http.MethodPost, Path: "/v1/transactions/{id}/retry",
 		Permission: identity.ManageTransactions, Keyed: true, Summary: "Have a decided transaction carried out now, without waiting for its turn",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "already_completed", "Every branch has carried out the decision already"),
+		},
 	}
 	AcknowledgeTransaction = contract.Route[AcknowledgeInput, contract.Body[Transaction]]{
 		ID: "acknowledge-transaction", Service: Service, Method: http.MethodPost, Path: "/v1/transactions/{id}/acknowledge",
 		Permission: identity.ManageTransactions, Keyed: true, Summary: "Say that a person has looked at a heuristic outcome",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "nothing_to_acknowledge", "The transaction is not heuristic, or is acknowledged already"),
+		},
 	}
 	TransactionStatistics = contract.Route[StatisticsInput, contract.Body[Statistics]]{
 		ID: "transaction-statistics", Service: Service, Method: http.MethodGet, Path: "/v1/transactions/statistics",

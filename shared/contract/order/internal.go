@@ -15,7 +15,7 @@ import (
 type Summary struct {
 	ID     uuid.UUID      `json:"id" format:"uuid"`
 	UserID uuid.UUID      `json:"user_id" format:"uuid"`
-	Status string         `json:"status"`
+	Status string         `json:"status" example:"paid"`
 	Total  money.Money    `json:"total"`
 	Lines  []product.Line `json:"lines"`
 }

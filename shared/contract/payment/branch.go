@@ -33,7 +33,7 @@ type Refund struct {
 	RefundID  uuid.UUID   `json:"refund_id"`
 	PaymentID uuid.UUID   `json:"payment_id"`
 	Amount    money.Money `json:"amount"`
-	Reason    string      `json:"reason"`
+	Reason    string      `json:"reason" example:"the customer asked for it"`
 }
 
 // LockOrder is part of twopc.Locking.

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/identity"
 	"souk/shared/money"
 
@@ -22,7 +23,7 @@ const (
 type Account struct {
 	Kind      string         `json:"kind" enum:"wallet,merchant,clearing,rewards"`
 	UserID    *uuid.UUID     `json:"user_id,omitempty" format:"uuid" doc:"Whose wallet it is; absent for the shop's own accounts"`
-	Currency  money.Currency `json:"currency"`
+	Currency  money.Currency `json:"currency" example:"USD"`
 	Available int64          `json:"available" doc:"Integer minor units; clearing and rewards go below zero"`
 	Held      int64          `json:"held" doc:"Integer minor units"`
 }
@@ -36,7 +37,7 @@ type ListAccountsInput struct {
 
 // CurrencyCheck is the ledger of one currency added up. In a ledger that is right all three are zero.
 type CurrencyCheck struct {
-	Currency           money.Currency `json:"currency"`
+	Currency           money.Currency `json:"currency" example:"USD"`
 	EntriesSum         int64          `json:"entries_sum" doc:"All entries"`
 	AccountsSum        int64          `json:"accounts_sum" doc:"All balances"`
 	MismatchedAccounts int64          `json:"mismatched_accounts" doc:"Accounts whose balance is not the sum of their entries"`
@@ -52,6 +53,9 @@ var (
 	ListAccounts = contract.Route[ListAccountsInput, contract.Body[contract.Page[Account]]]{
 		ID: "list-ledger-accounts", Service: Service, Method: http.MethodGet, Path: "/v1/ledger/accounts",
 		Permission: identity.ManagePayments, Summary: "The accounts of the ledger, by kind, owner and currency",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Invalid, "unknown_currency", "The shop does not trade in that currency"),
+		},
 	}
 	CheckLedger = contract.Route[contract.None, contract.Body[LedgerCheck]]{
 		ID: "check-ledger", Service: Service, Method: http.MethodGet, Path: "/v1/ledger/check",

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/identity"
 	"souk/shared/money"
 
@@ -52,7 +53,7 @@ type RefundView struct {
 	ID            uuid.UUID   `json:"id" format:"uuid"`
 	PaymentID     uuid.UUID   `json:"payment_id" format:"uuid"`
 	Amount        money.Money `json:"amount"`
-	Reason        string      `json:"reason"`
+	Reason        string      `json:"reason" example:"the customer asked for it"`
 	Restock       bool        `json:"restock" doc:"The goods went back to stock with it"`
 	PointsBack    int64       `json:"points_back" doc:"Reward points taken back with it"`
 	Status        string      `json:"status" enum:"pending,succeeded,failed"`
@@ -63,11 +64,11 @@ type RefundView struct {
 
 // Move is one step of a payment from state to state.
 type Move struct {
-	From          string     `json:"from" doc:"Empty for the first"`
-	To            string     `json:"to"`
+	From          string     `json:"from" doc:"Empty for the first" example:"authorized"`
+	To            string     `json:"to" example:"captured"`
 	Actor         *uuid.UUID `json:"actor,omitempty" format:"uuid" doc:"Who asked for it; absent where the shop itself did"`
 	TransactionID uuid.UUID  `json:"transaction_id" format:"uuid"`
-	RequestID     string     `json:"request_id,omitempty"`
+	RequestID     string     `json:"request_id,omitempty" example:"0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
 	At            time.Time  `json:"at"`
 }
 
@@ -82,7 +83,7 @@ type RefundInput struct {
 	contract.ByID
 	Body struct {
 		Amount  *money.Money `json:"amount,omitempty" doc:"All that is left, when absent"`
-		Reason  string       `json:"reason" minLength:"1" maxLength:"200"`
+		Reason  string       `json:"reason" minLength:"1" maxLength:"200" example:"the customer asked for it"`
 		Restock bool         `json:"restock,omitempty" doc:"Put the goods back to stock; only with the refund that completes the payment"`
 	}
 }
@@ -140,6 +141,20 @@ var (
 	RefundPayment = contract.Route[RefundInput, RefundOutput]{
 		ID: "refund-payment", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/refunds", Status: http.StatusCreated,
 		Permission: identity.ManagePayments, Keyed: true, Summary: "Give back some or all of a payment",
+		Later: true,
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "refund_too_large", "Less than that is left of the payment"),
+			contract.Refuse(fault.Conflict, "illegal_state", "The payment is not captured"),
+			contract.Refuse(fault.Conflict, "order_not_refundable", "The order cannot be refunded as it is"),
+			contract.Refuse(fault.Conflict, "refund_in_progress", "Another refund of the order is under way"),
+			contract.Refuse(fault.Conflict, "insufficient_funds", "The merchant does not have the money"),
+			contract.Refuse(fault.Conflict, "aborted", "The transaction was aborted; nothing has moved"),
+			contract.Refuse(fault.Conflict, "too_many_attempts", "This Idempotency-Key has failed too often: use a new one"),
+			contract.Refuse(fault.Invalid, "currency_mismatch", "A payment is refunded in its own currency"),
+			contract.Refuse(fault.Invalid, "invalid_amount", "A refund gives something back"),
+			contract.Refuse(fault.Invalid, "restock_needs_full_refund", "Goods go back only with the refund that completes the payment"),
+			contract.Refuse(fault.Unavailable, "participant_unavailable", "A service could not take part; nothing has moved"),
+		},
 	}
 	GetRefund = contract.Route[RefundByID, contract.Body[RefundView]]{
 		ID: "get-refund", Service: Service, Method: http.MethodGet, Path: "/v1/payments/{id}/refunds/{refund_id}",
@@ -148,10 +163,23 @@ var (
 	VoidPayment = contract.Route[contract.ByID, contract.Body[Detail]]{
 		ID: "void-payment", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/void",
 		Permission: identity.ManagePayments, Keyed: true, Summary: "Give back a payment that is not captured yet",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "already_captured", "The payment is captured: refund it instead"),
+			contract.Refuse(fault.Conflict, "illegal_state", "The payment is voided already"),
+		},
 	}
 	CreateTransfer = contract.Route[TransferInput, TransferOutput]{
 		ID: "create-transfer", Service: Service, Method: http.MethodPost, Path: "/v1/transfers", Status: http.StatusCreated,
 		Permission: identity.PlaceOrder, Keyed: true, Summary: "Turn my reward points into money in my wallet",
+		Later: true,
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "insufficient_points", "There are fewer points"),
+			contract.Refuse(fault.Conflict, "account_disabled", "The account is disabled"),
+			contract.Refuse(fault.Conflict, "aborted", "The transaction was aborted; nothing has moved"),
+			contract.Refuse(fault.Conflict, "too_many_attempts", "This Idempotency-Key has failed too often: use a new one"),
+			contract.Refuse(fault.Invalid, "unknown_currency", "The shop does not trade in that currency"),
+			contract.Refuse(fault.Unavailable, "participant_unavailable", "A service could not take part; nothing has moved"),
+		},
 	}
 	GetTransfer = contract.Route[contract.ByID, contract.Body[Transfer]]{
 		ID: "get-transfer", Service: Service, Method: http.MethodGet, Path: "/v1/transfers/{id}",

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/identity"
 	"souk/shared/money"
 
@@ -51,7 +52,7 @@ type TopUp struct {
 	Status      string      `json:"status" enum:"pending,succeeded,failed"`
 	CardBrand   string      `json:"card_brand" example:"visa"`
 	CardLast4   string      `json:"card_last4" example:"4242"`
-	FailureCode string      `json:"failure_code,omitempty" doc:"Why it failed: card_declined, or timed_out when the provider never had the charge"`
+	FailureCode string      `json:"failure_code,omitempty" doc:"Why it failed: card_declined, or timed_out when the provider never had the charge" example:"card_declined"`
 	CreatedAt   time.Time   `json:"created_at"`
 	SettledAt   *time.Time  `json:"settled_at,omitempty" doc:"When it succeeded or failed"`
 }
@@ -96,6 +97,14 @@ var (
 		Summary: "Top up my wallet from a card. Test cards of the sandbox: 4242424242424242 succeeds, 4000000000000002 is declined, " +
 			"4000000000000341 answers pending and succeeds a second or two later, 4000000000000259 gets no answer and fails later; " +
 			"any other number is declined",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "card_declined", "The card was declined; nothing was taken from it"),
+			contract.Refuse(fault.Conflict, "timed_out", "The provider never had the charge; nothing was taken from the card"),
+			contract.Refuse(fault.Invalid, "unknown_currency", "The shop does not trade in that currency"),
+			contract.Refuse(fault.Invalid, "currency_mismatch", "A wallet is topped up in its own currency"),
+			contract.Refuse(fault.Invalid, "invalid_amount", "The amount is out of bounds"),
+			contract.Refuse(fault.Invalid, "invalid_card", "This is not a valid card"),
+		},
 	}
 	ListTopUps = contract.Route[ListTopUpsInput, contract.Body[contract.Page[TopUp]]]{
 		ID: "list-top-ups", Service: Service, Method: http.MethodGet, Path: "/v1/top-ups",
@@ -108,5 +117,11 @@ var (
 	ReceiveWebhook = contract.Route[WebhookInput, contract.Body[WebhookResult]]{
 		ID: "receive-payment-webhook", Service: Service, Method: http.MethodPost, Path: "/v1/webhooks/payments",
 		Permission: identity.Public, Summary: "For the payment provider: tell what became of a charge, as a signed JSON event",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Malformed, "invalid_event", "The body is not an event"),
+			contract.Refuse(fault.Unauthenticated, "invalid_signature", "The event is not signed by the payment provider"),
+			contract.Refuse(fault.Unauthenticated, "signature_expired", "The event was signed too long ago"),
+			contract.Refuse(fault.Conflict, "amount_mismatch", "The charge was asked for with another amount"),
+		},
 	}
 )

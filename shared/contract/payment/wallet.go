@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/identity"
 	"souk/shared/money"
 
@@ -37,7 +38,7 @@ type Entry struct {
 	Kind       string         `json:"kind" enum:"top_up,capture,refund,credit" doc:"Why the money moved"`
 	Reference  uuid.UUID      `json:"reference" format:"uuid" doc:"The top-up, payment, refund or transfer it moved for"`
 	Amount     int64          `json:"amount" doc:"Integer minor units; below zero where money left the account"`
-	Currency   money.Currency `json:"currency"`
+	Currency   money.Currency `json:"currency" example:"USD"`
 	CreatedAt  time.Time      `json:"created_at"`
 }
 
@@ -50,9 +51,15 @@ var (
 	GetWallet = contract.Route[ByCurrency, contract.Body[Wallet]]{
 		ID: "get-wallet", Service: Service, Method: http.MethodGet, Path: "/v1/wallets/{currency}",
 		Permission: identity.SignedIn, Summary: "My wallet in a currency; an empty one if nothing was ever in it",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Invalid, "unknown_currency", "The shop does not trade in that currency"),
+		},
 	}
 	ListWalletEntries = contract.Route[ListEntriesInput, contract.Body[contract.Page[Entry]]]{
 		ID: "list-wallet-entries", Service: Service, Method: http.MethodGet, Path: "/v1/wallets/{currency}/entries",
 		Permission: identity.SignedIn, Summary: "What moved in and out of my wallet, newest first",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Invalid, "unknown_currency", "The shop does not trade in that currency"),
+		},
 	}
 )

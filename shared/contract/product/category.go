@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/identity"
 )
 
@@ -44,5 +45,8 @@ var (
 	CreateCategory = contract.Route[CreateCategoryInput, contract.Created[Category]]{
 		ID: "create-category", Service: Service, Method: http.MethodPost, Path: "/v1/categories", Status: http.StatusCreated,
 		Permission: identity.ManageProducts, Keyed: true, Summary: "Add a category",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "category_exists", "There is a category of this slug"),
+		},
 	}
 )

@@ -51,8 +51,8 @@ func (ids *IDs) UnmarshalText(b []byte) error {
 // Offer is what another service needs to know to sell a product.
 type Offer struct {
 	ID       uuid.UUID   `json:"id" format:"uuid"`
-	SKU      string      `json:"sku"`
-	Name     string      `json:"name"`
+	SKU      string      `json:"sku" example:"CER-001"`
+	Name     string      `json:"name" example:"Tea bowl, ash glaze"`
 	Price    money.Money `json:"price"`
 	Archived bool        `json:"archived"`
 }

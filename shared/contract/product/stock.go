@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/identity"
 
 	"github.com/google/uuid"
@@ -35,11 +36,11 @@ type Movement struct {
 	Step      string     `json:"step,omitempty" enum:"prepared,committed,aborted" doc:"Of a sale or a restock"`
 	Change    Counts     `json:"change"`
 	After     Counts     `json:"after" doc:"The stock that it left"`
-	Reason    string     `json:"reason,omitempty"`
+	Reason    string     `json:"reason,omitempty" example:"the customer asked for it"`
 	GID       *uuid.UUID `json:"gid,omitempty" format:"uuid" doc:"The transaction it is part of"`
 	OrderID   *uuid.UUID `json:"order_id,omitempty" format:"uuid"`
 	Actor     *uuid.UUID `json:"actor,omitempty" format:"uuid" doc:"Who adjusted"`
-	RequestID string     `json:"request_id,omitempty"`
+	RequestID string     `json:"request_id,omitempty" example:"0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
 	At        time.Time  `json:"at"`
 }
 
@@ -67,6 +68,10 @@ var (
 	AdjustStock = contract.Route[AdjustInput, contract.Created[Movement]]{
 		ID: "adjust-stock", Service: Service, Method: http.MethodPost, Path: "/v1/products/{id}/stock/adjustments", Status: http.StatusCreated,
 		Permission: identity.ManageProducts, Keyed: true, Summary: "Add pieces to what is available, or take some away",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Conflict, "insufficient_stock", "Fewer pieces are available than would be taken away"),
+			contract.Refuse(fault.Invalid, "zero_delta", "A delta of zero changes nothing"),
+		},
 	}
 	ListMovements = contract.Route[HistoryInput, contract.Body[contract.Page[Movement]]]{
 		ID: "list-stock-movements", Service: Service, Method: http.MethodGet, Path: "/v1/products/{id}/stock/adjustments",

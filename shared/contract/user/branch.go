@@ -21,7 +21,7 @@ const (
 type Points struct {
 	UserID    uuid.UUID `json:"user_id"`
 	Points    int64     `json:"points"` // at least 1; a branch of zero points is left out
-	Reference string    `json:"reference"`
+	Reference string    `json:"reference" example:"order 0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
 }
 
 // LockOrder is part of twopc.Locking.

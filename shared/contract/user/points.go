@@ -22,7 +22,7 @@ type PointsEntry struct {
 	Kind      string    `json:"kind" enum:"earn,spend,take_back"`
 	Points    int64     `json:"points" doc:"Above zero for what came, below for what went"`
 	GID       uuid.UUID `json:"gid" format:"uuid" doc:"The transaction that moved them"`
-	Reference string    `json:"reference" doc:"What it was for"`
+	Reference string    `json:"reference" doc:"What it was for" example:"order 0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
 	CreatedAt time.Time `json:"created_at"`
 }
 

@@ -17,6 +17,7 @@ func serve(ctx context.Context, a *app.App) error {
 	}
 	g := gateway.New(cfg, gateway.Deps{
 		Mesh: a.Mesh.Transport, Verifier: a.HTTP.Verifier(), Consul: a.Registry(), Log: a.Log, Now: a.Now, Version: a.Config.Version,
+		Metrics: a.Metrics,
 	})
 	g.Mount(a.HTTP)
 	a.Go("ops", func(context.Context) error { return g.Run(ctx) }) // until the signal, not the end of the last request

@@ -1,0 +1,149 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/mesh"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// pressure bounds how many requests the services behind the gateway are asked at a time, and finds out by itself how many
+// that may be: as many as they answer in good time. More would not be answered sooner but later, and in the end nobody in
+// time. Who is over the bound is told at once to come back, which costs next to nothing.
+//
+// The bound moves as TCP's window does: while requests are answered in time and there is a use for more, up by a twentieth
+// ten times a second; when more than one in ten is late, down. It may be used concurrently.
+//
+// The services' own bound (httpapi.Server.Admit) is their last defence. It cannot replace this one: what is refused in the
+// middle of a checkout has already cost its beginning.
+type pressure struct {
+	mu    sync.Mutex
+	limit float64
+	taken int
+
+	// Since the window began:
+	began       time.Time
+	ended, late int
+	most        int // of taken
+
+	limitGauge prometheus.Gauge
+	shed       *prometheus.CounterVec // by priority
+}
+
+const (
+	firstLimit  = 64
+	leastLimit  = 8
+	mostLimit   = 1024
+	windowTime  = 100 * time.Millisecond
+	windowLeast = 10 // requests, without which a window says nothing
+
+	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
+	lateRead  = 250 * time.Millisecond
+	lateWrite = 500 * time.Millisecond
+)
+
+// newPressure makes a pressure whose metrics are on reg; nil keeps them unregistered.
+func newPressure(reg prometheus.Registerer) *pressure {
+	p := &pressure{
+		limit: firstLimit,
+		limitGauge: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_limit", Help: "Requests that the services are asked at a time, at most; it adapts.",
+		}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "gateway_shed_total", Help: "Requests that were told to come back because there was too much to do, by priority.",
+		}, []string{"priority"}),
+	}
+	p.limitGauge.Set(firstLimit)
+	for _, priority := range []mesh.Priority{mesh.Sheddable, mesh.Normal, mesh.Critical} {
+		p.shed.WithLabelValues(string(priority)) // so that a rate of zero is a zero, and not nothing
+	}
+	if reg != nil {
+		reg.MustRegister(p.limitGauge, p.shed)
+	}
+	return p
+}
+
+// enter takes a request in, or refuses it. Who was taken in leaves.
+func (p *pressure) enter(w http.ResponseWriter, priority mesh.Priority) error {
+	p.mu.Lock()
+	admitted := float64(p.taken) < p.limit*share(priority)
+	if admitted {
+		p.taken++
+		p.most = max(p.most, p.taken)
+	}
+	p.mu.Unlock()
+	if admitted {
+		return nil
+	}
+	p.shed.WithLabelValues(string(priority)).Inc()
+	w.Header().Set("Retry-After", "1")
+	return fault.New(fault.Unavailable, "overloaded", "there is too much to do at the moment; come back in 1 s")
+}
+
+func (p *pressure) leave() {
+	p.mu.Lock()
+	p.taken--
+	p.mu.Unlock()
+}
+
+// learn takes how a request that was asked of a service went.
+func (p *pressure) learn(now time.Time, late bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.began.IsZero() {
+		p.began = now
+	}
+	p.ended++
+	if late {
+		p.late++
+	}
+	if p.ended < windowLeast || now.Sub(p.began) < windowTime {
+		return
+	}
+	switch {
+	case p.late*2 > p.ended:
+		p.limit = max(leastLimit, p.limit*0.7)
+	case p.late*10 > p.ended:
+		p.limit = max(leastLimit, p.limit*0.9)
+	case float64(p.most) > p.limit*share(mesh.Sheddable)*0.9: // or it would grow while nobody needs it
+		p.limit = min(mostLimit, p.limit+max(1, p.limit/20))
+	}
+	p.limitGauge.Set(p.limit)
+	p.began, p.ended, p.late, p.most = now, 0, 0, p.taken
+}
+
+// share is how much of the limit a priority may fill: a checkout that has begun finds room where a look around does not.
+func share(p mesh.Priority) float64 {
+	switch p {
+	case mesh.Critical:
+		return 1
+	case mesh.Sheddable:
+		return 0.7
+	}
+	return 0.9
+}
+
+// priorityOf says what of r would be lost: looking can be done again, and paying ends what has cost the most.
+func priorityOf(r *http.Request) mesh.Priority {
+	switch {
+	case isRead(r.Method):
+		return mesh.Sheddable
+	case strings.HasSuffix(r.URL.Path, "/pay"), strings.HasSuffix(r.URL.Path, "/refunds"), strings.HasPrefix(r.URL.Path, "/api/v1/webhooks"):
+		return mesh.Critical
+	}
+	return mesh.Normal
+}
+
+// isLate tells whether a request was answered later than is good. Those about passwords take their time on purpose, and say
+// nothing.
+func isLate(r *http.Request, took time.Duration, shed bool) bool {
+	if isRead(r.Method) {
+		return shed || took > lateRead
+	}
+	return shed || took > lateWrite
+}

@@ -1,0 +1,92 @@
+package gateway
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"souk/shared/fault"
+	"souk/shared/mesh"
+)
+
+// crowded has a hundred windows of requests, as many at a time as are let in and at most n, each answered late if there are
+// more than fit.
+func crowded(p *pressure, now *time.Time, n int, fit float64) (most int) {
+	for range 100 {
+		in := 0
+		for in < n && p.enter(httptest.NewRecorder(), mesh.Critical) == nil {
+			in++
+		}
+		most = max(most, in)
+		*now = now.Add(windowTime)
+		for range max(in, windowLeast) {
+			p.learn(*now, float64(in) > fit)
+		}
+		for range in {
+			p.leave()
+		}
+	}
+	return most
+}
+
+func TestPressure_findsHowMuchFits(t *testing.T) {
+	t.Parallel()
+	p, now := newPressure(nil), time.Now()
+	crowded(p, &now, 10_000, 30)
+	if p.limit < 15 || p.limit > 40 {
+		t.Errorf("30 fit, and %v are let in", p.limit)
+	}
+	crowded(p, &now, 10_000, 300)
+	if p.limit < 150 || p.limit > 400 {
+		t.Errorf("300 fit, and %v are let in", p.limit)
+	}
+	crowded(p, &now, 10_000, 0)
+	if p.limit != leastLimit {
+		t.Errorf("nothing fits, and %v are let in", p.limit)
+	}
+}
+
+func TestPressure_doesNotGrowWhileNobodyNeedsIt(t *testing.T) {
+	t.Parallel()
+	p, now := newPressure(nil), time.Now()
+	crowded(p, &now, 10, 1000)
+	if p.limit != firstLimit {
+		t.Errorf("ten at a time made the limit %v", p.limit)
+	}
+}
+
+func TestPressure_keepsRoomForWhoPays(t *testing.T) {
+	t.Parallel()
+	p := newPressure(nil)
+	filled := map[mesh.Priority]int{}
+	for _, priority := range []mesh.Priority{mesh.Sheddable, mesh.Normal, mesh.Critical} {
+		for {
+			w := httptest.NewRecorder()
+			if err := p.enter(w, priority); err != nil {
+				if !fault.HasCode(err, "overloaded") || w.Header().Get("Retry-After") != "1" {
+					t.Errorf("refused with %v and headers %v", err, w.Header())
+				}
+				break
+			}
+			filled[priority]++
+		}
+	}
+	if filled[mesh.Sheddable] != 45 || filled[mesh.Normal] != 13 || filled[mesh.Critical] != 6 {
+		t.Errorf("of %d: %v", firstLimit, filled)
+	}
+}
+
+func TestPriorityOf(t *testing.T) {
+	t.Parallel()
+	for request, want := range map[string]mesh.Priority{
+		"GET /api/v1/products": mesh.Sheddable, "POST /api/v1/orders": mesh.Normal, "POST /api/v1/orders/1/pay": mesh.Critical,
+		"POST /api/v1/payments/1/refunds": mesh.Critical, "POST /api/v1/auth/login": mesh.Normal,
+	} {
+		method, target, _ := strings.Cut(request, " ")
+		if got := priorityOf(httptest.NewRequest(method, target, http.NoBody)); got != want {
+			t.Errorf("%s is %s, want %s", request, got, want)
+		}
+	}
+}
