@@ -5,14 +5,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
-	"souk/shared/contract"
 	"souk/shared/contract/coordinator"
 	"souk/shared/crash"
 	"souk/shared/fault"
@@ -21,7 +18,6 @@ import (
 
 	"github.com/google/uuid"
 	"go.opentelemetry.io/otel/attribute"
-	"gorm.io/gorm"
 )
 
 // Times of one transaction.
@@ -195,9 +191,9 @@ func (s *Service) next(f *flight, events <-chan event, deadline, inline <-chan t
 func (s *Service) replay(ctx context.Context, f *flight) bool {
 	ctx, cancel := context.WithTimeout(ctx, registerTime)
 	defer cancel()
-	d, err := s.register.find(ctx, f.gid)
+	d, err := s.finds.ask(ctx, f.gid)
 	switch {
-	case errors.Is(err, gorm.ErrRecordNotFound):
+	case err == nil && d == nil:
 		return false
 	case err != nil:
 		s.seen.registerErrors.Inc()
@@ -288,20 +284,17 @@ func (s *Service) askVote(ctx context.Context, f *flight, branch int, onePhase b
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	b := f.branches[branch]
-	in := &twopc.PrepareInput{Body: twopc.Prepare{
+	state, err := s.participant(b.Service).prepare(ctx, twopc.Prepare{
 		GID: f.gid, Branch: branch, Action: b.Action, Payload: b.Payload, Deadline: f.deadline, OnePhase: onePhase,
-	}}
-	// A repetition finds the vote it made: the branch is the key.
-	ctx = contract.WithKey(ctx, f.gid.String()+"."+strconv.Itoa(branch))
-	out, err := twopc.PrepareRoute(b.Service).Call(ctx, s.deps.Mesh, in)
+	})
 	want := twopc.Prepared
 	if onePhase {
 		want = twopc.Committed
 	}
 	switch {
-	case err == nil && out.Body.State == want:
+	case err == nil && state == want:
 		return event{kind: votedYes, branch: branch}
-	case err == nil && out.Body.State == twopc.Committed:
+	case err == nil && state == twopc.Committed:
 		return event{kind: votedDone, branch: branch}
 	case fault.Is(err, fault.Conflict):
 		return event{kind: votedNo, branch: branch, reason: fault.Of(err).Problem()}
@@ -321,18 +314,16 @@ func lostReason(service string, err error) *fault.Problem {
 
 // settle has the register decide, and returns what is true from now on, whoever wrote it.
 func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
-	ctx, cancel := context.WithTimeout(ctx, registerTime)
-	defer cancel()
 	before, after := crash.BeforeDecision, crash.AfterDecision
 	if d.Outcome == coordinator.Aborted {
 		before, after = crash.BeforeAbort, crash.AfterAbort
 	}
 	crash.At(before)
-	truth, won, err := s.register.decide(ctx, d, lazily)
-	if errors.Is(err, errTooLate) {
+	r, err := s.decide(ctx, d, lazily)
+	if err == nil && r.tooLate {
 		d.Outcome, d.Reason = coordinator.Aborted, fault.New(fault.Deadline, "deadline", "the transaction was not settled in time").Problem()
 		after = crash.AfterAbort
-		truth, won, err = s.register.decide(ctx, d, false)
+		r, err = s.decide(ctx, d, false)
 	}
 	if err != nil {
 		s.seen.registerErrors.Inc()
@@ -340,10 +331,18 @@ func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
 		return event{kind: registerLost}
 	}
 	crash.At(after)
-	if won {
-		s.seen.decided(truth)
+	return event{kind: registered, state: r.truth.Outcome, reason: r.truth.Reason}
+}
+
+// decide has the register decide, together with other transactions, and counts what is new.
+func (s *Service) decide(ctx context.Context, d decision, lazily bool) (ruling, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	r, err := s.decides[lazily].ask(ctx, d)
+	if err == nil && r.won {
+		s.seen.decided(d)
 	}
-	return event{kind: registered, state: truth.Outcome, reason: truth.Reason}
+	return r, err
 }
 
 // remember writes down what the only branch of a transaction has decided, for the list and for repetitions. The
@@ -356,26 +355,25 @@ func (s *Service) remember(ctx context.Context, f *flight, a action) {
 		GID: f.gid, Outcome: a.state, Reason: a.reason, Digest: f.digest, CompletedAt: &now, Branches: f.parts([]int{0}),
 		Timeline: append(f.timeline, s.event("completed", "", string(a.state))),
 	}
-	truth, won, err := s.register.decide(ctx, d, true)
+	r, err := s.decide(ctx, d, true)
 	switch {
 	case err != nil:
 		s.seen.registerErrors.Inc()
 		s.deps.Log.WarnContext(ctx, "remember a transaction of one branch", "gid", f.gid, "error", err)
-	case won:
-		s.seen.decided(d)
-	case truth.Outcome != a.state: // called off by somebody who did not know that there was nothing to call off
+	case !r.won && r.truth.Outcome != a.state: // called off by somebody who did not know that there was nothing to call off
 		s.contradicted(ctx, f, a.state)
 	}
 }
 
 // tell has one branch carry out the outcome.
 func (s *Service) tell(ctx context.Context, f *flight, branch int, state coordinator.State) event {
-	done, err := s.tellAll(ctx, f.branches[branch].Service, []twopc.Decision{{GID: f.gid, Branch: branch, State: state}})
-	if err != nil || done[0].State == "" {
-		s.seen.retries.WithLabelValues(f.branches[branch].Service).Inc()
+	service := f.branches[branch].Service
+	done, err := s.participant(service).finishes.ask(ctx, twopc.Decision{GID: f.gid, Branch: branch, State: state})
+	if err != nil || done.State == "" {
+		s.seen.retries.WithLabelValues(service).Inc()
 		return event{kind: finishLost, branch: branch}
 	}
-	return event{kind: finished, branch: branch, done: done[0].State}
+	return event{kind: finished, branch: branch, done: done.State}
 }
 
 // leave writes down what has been done of a decision that recovery will carry on with. It will tell everybody again.
@@ -392,16 +390,23 @@ func (s *Service) leave(ctx context.Context, f *flight, a action) {
 }
 
 func (s *Service) complete(ctx context.Context, gid uuid.UUID, heuristic bool, timeline []coordinator.Event) {
-	ctx, cancel := context.WithTimeout(ctx, registerTime)
-	defer cancel()
+	crash.At(crash.BeforeComplete)
+	if _, err := s.completes.ask(ctx, s.completion(ctx, gid, heuristic, timeline)); err != nil {
+		s.incomplete(ctx, err)
+	}
+	crash.At(crash.AfterComplete)
+}
+
+func (s *Service) completion(ctx context.Context, gid uuid.UUID, heuristic bool, timeline []coordinator.Event) completion {
 	if heuristic {
 		s.seen.heuristics.Inc()
 		s.deps.Log.ErrorContext(ctx, "a participant contradicts the decision", "gid", gid)
 	}
-	crash.At(crash.BeforeComplete)
-	if err := s.register.complete(ctx, gid, heuristic, append(timeline, s.event("completed", "", ""))); err != nil {
-		s.seen.registerErrors.Inc()
-		s.deps.Log.WarnContext(ctx, "mark a transaction as completed", "gid", gid, "error", err) // recovery will ask again
-	}
-	crash.At(crash.AfterComplete)
+	return completion{GID: gid, Heuristic: heuristic, Timeline: append(timeline, s.event("completed", "", ""))}
+}
+
+// incomplete notes that recovery will have to ask again.
+func (s *Service) incomplete(ctx context.Context, err error) {
+	s.seen.registerErrors.Inc()
+	s.deps.Log.WarnContext(ctx, "mark transactions as completed", "error", err)
 }

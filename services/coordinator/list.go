@@ -28,7 +28,7 @@ func (s *Service) List(ctx context.Context, in *coordinator.ListInput) (*contrac
 
 // Get gives a transaction with its timeline. One that is under way here and not decided has no timeline yet.
 func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[coordinator.Timeline], error) {
-	d, err := s.register.find(ctx, in.ID)
+	d, err := find(s.register.db.WithContext(ctx), in.ID)
 	if errors.Is(err, gorm.ErrRecordNotFound) {
 		if !s.isFlying(in.ID) {
 			return nil, undecided()

@@ -112,10 +112,11 @@ func (o *Operator) callOff(tx *gorm.DB, gid uuid.UUID, by coordinator.Resolution
 		Reason:   fault.New(fault.Conflict, "voided", "the transaction was called off by an operator").Problem(),
 		Timeline: []coordinator.Event{o.event("decided", "aborted by "+by.By+": "+by.Reason)},
 	}
-	won, err := insert(tx, d)
+	written, err := insert(tx, []decision{d}, false)
 	if err != nil {
 		return nil, err
 	}
+	won := len(written) == 1
 	if won {
 		// Heuristic, because it did not come of the protocol; acknowledged, because the person who did it gave the reason.
 		err = tx.Exec(`UPDATE decision SET heuristic = true, resolved_by = @by, resolve_reason = @why,

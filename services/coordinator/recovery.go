@@ -14,7 +14,6 @@ import (
 	"souk/shared/crash"
 	"souk/shared/fault"
 	"souk/shared/loop"
-	"souk/shared/mesh"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
@@ -53,6 +52,7 @@ func (s *Service) Recover(ctx context.Context) error {
 	answers := s.tellDue(ctx, due)
 
 	var failed error
+	var completions []completion
 	for _, d := range due {
 		heuristic := d.Heuristic
 		var waitingFor []string
@@ -70,13 +70,18 @@ func (s *Service) Recover(ctx context.Context) error {
 			}
 		}
 		if len(waitingFor) == 0 {
-			s.complete(ctx, d.GID, heuristic, timeline)
+			completions = append(completions, s.completion(ctx, d.GID, heuristic, timeline))
 			continue
 		}
 		pause := min(firstPause<<min(d.Attempts, doublings), longestPause)
 		crash.At(crash.BeforePostpone)
 		failed = errors.Join(failed, s.register.postpone(ctx, d.GID, rand.N(pause), strings.Join(waitingFor, ", ")))
 		crash.At(crash.AfterPostpone)
+	}
+	if len(completions) > 0 {
+		if _, err := s.completeAll(ctx, completions); err != nil {
+			s.incomplete(ctx, err)
+		}
 	}
 	return failed
 }
@@ -95,7 +100,7 @@ func (s *Service) tellDue(ctx context.Context, due []decision) map[uuid.UUID]map
 	var mu sync.Mutex
 	var telling sync.WaitGroup
 	for service, all := range batches {
-		for batch := range slices.Chunk(all, twopc.MaxDecisions) {
+		for batch := range slices.Chunk(all, twopc.MaxBranches) {
 			telling.Go(func() {
 				done, err := s.tellAll(ctx, service, batch)
 				if err != nil {
@@ -112,28 +117,6 @@ func (s *Service) tellDue(ctx context.Context, due []decision) map[uuid.UUID]map
 	}
 	telling.Wait()
 	return answers
-}
-
-// tellAll has a participant carry out decisions, and gives its answer to each, in order.
-func (s *Service) tellAll(ctx context.Context, service string, decisions []twopc.Decision) ([]twopc.Finished, error) {
-	// A commit must get through if at all possible, so its breaker is the last to open.
-	ctx, cancel := context.WithTimeout(mesh.WithClass(ctx, mesh.ClassCritical), finishTime)
-	defer cancel()
-	in := new(twopc.FinishInput)
-	in.Body.Decisions = decisions
-	out, err := twopc.FinishRoute(service).Call(contract.WithKey(ctx, decisions[0].GID.String()), s.deps.Mesh, in)
-	if err != nil {
-		return nil, err
-	}
-	if len(out.Body.Branches) != len(decisions) {
-		return nil, fault.New(fault.Upstream, "", "%s answered %d of %d decisions", service, len(out.Body.Branches), len(decisions))
-	}
-	for i, d := range decisions {
-		if b := out.Body.Branches[i]; b.GID != d.GID || b.Branch != d.Branch {
-			return nil, fault.New(fault.Upstream, "", "%s answered another decision than it was told", service)
-		}
-	}
-	return out.Body.Branches, nil
 }
 
 // count keeps the gauges of what is not over.

@@ -3,8 +3,10 @@ package coordinator
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -61,65 +63,115 @@ var errTooLate = errors.New("the deadline is over")
 // register is the decision register.
 type register struct{ db *gorm.DB }
 
+// ruling is what became of a decision that was to be written.
+type ruling struct {
+	truth   decision // what is true from now on
+	won     bool     // the decision that was to be written is
+	tooLate bool     // it was a commit past its deadline, and there is no other
+}
+
 // decide writes d unless the transaction is decided already, and returns the row that is true from now on, with whether
 // it is d. A commit is written only before its deadline, by the database's clock; too late, and with no other decision
 // there, it returns errTooLate. Lazily leaves the disk to catch up.
 func (r register) decide(ctx context.Context, d decision, lazily bool) (truth decision, won bool, err error) {
-	inTx := postgres.InTx
-	if lazily {
-		inTx = postgres.InLazyTx
+	rulings, err := r.decideAll(ctx, []decision{d}, lazily)
+	if err != nil {
+		return decision{}, false, err
 	}
-	err = inTx(ctx, r.db, func(tx *gorm.DB) error {
-		won, err = insert(tx, d)
-		if err != nil {
-			return err
-		}
-		if won {
-			truth = d
-			return nil
-		}
-		truth, err = find(tx, d.GID)
-		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return errTooLate
-		}
+	return rulings[0].truth, rulings[0].won, rulings[0].err()
+}
+
+func (r ruling) err() error {
+	if r.tooLate {
+		return errTooLate
+	}
+	return nil
+}
+
+// decideAll is decide for several transactions, with one statement and one commit.
+func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([]ruling, error) {
+	var written []uuid.UUID
+	err := postgres.Alone(ctx, r.db, func(tx *gorm.DB) (err error) {
+		written, err = insert(tx, all, lazily)
 		return err
 	})
-	return truth, won, err
+	if err != nil {
+		return nil, err
+	}
+	won := make(map[uuid.UUID]bool, len(written))
+	for _, gid := range written {
+		won[gid] = true
+	}
+	var lost []uuid.UUID
+	for _, d := range all {
+		if !won[d.GID] {
+			lost = append(lost, d.GID)
+		}
+	}
+	found, err := r.findAll(ctx, lost)
+	if err != nil {
+		return nil, err
+	}
+	rulings := make([]ruling, len(all))
+	for i, d := range all {
+		truth, known := found[d.GID]
+		switch {
+		case won[d.GID]:
+			rulings[i] = ruling{truth: d, won: true}
+		case known:
+			rulings[i] = ruling{truth: truth}
+		default:
+			rulings[i] = ruling{tooLate: true}
+		}
+	}
+	return rulings, nil
 }
 
-// insert reports whether d is now the row. It does nothing where there is one, and for a commit past its deadline.
-func insert(tx *gorm.DB, d decision) (bool, error) {
-	reason, err := document(d.Reason)
+// insert writes decisions and gives those that it has written. It leaves out what is decided already, and commits past
+// their deadline.
+func insert(tx *gorm.DB, all []decision, lazily bool) (written []uuid.UUID, err error) {
+	// In one order everywhere: two coordinators that decide the same transactions must not wait for each other.
+	document, err := json.Marshal(slices.SortedFunc(slices.Values(all), func(a, b decision) int { return bytes.Compare(a.GID[:], b.GID[:]) }))
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	branches, err := json.Marshal(append([]part{}, d.Branches...))
-	if err != nil {
-		return false, err
-	}
-	timeline, err := json.Marshal(append([]coordinator.Event{}, d.Timeline...))
-	if err != nil {
-		return false, err
-	}
-	res := tx.Exec(`INSERT INTO decision (gid, outcome, reason, digest, branches, deadline, completed_at, next_at, timeline)
-		SELECT CAST(@gid AS uuid), CAST(@outcome AS text), CAST(@reason AS jsonb), CAST(@digest AS bytea), CAST(@branches AS jsonb),
-			CAST(@deadline AS timestamptz), CAST(@completed AS timestamptz),
-			clock_timestamp() + make_interval(secs => @lease), CAST(@timeline AS jsonb)
-		WHERE CAST(@outcome AS text) <> 'committed' OR clock_timestamp() < COALESCE(CAST(@deadline AS timestamptz), 'infinity')
-		ON CONFLICT (gid) DO NOTHING`,
-		map[string]any{
-			"gid": d.GID, "outcome": d.Outcome, "reason": reason, "digest": postgres.Bytea(d.Digest), "branches": string(branches),
-			"deadline": d.Deadline, "completed": d.CompletedAt, "lease": lease.Seconds(), "timeline": string(timeline),
-		})
-	return res.RowsAffected == 1, res.Error
+	err = tx.Raw(insertAll[lazily], map[string]any{"rows": string(document), "lease": lease.Seconds()}).Scan(&written).Error
+	return written, err
 }
 
-func document(p *fault.Problem) (any, error) {
-	if p == nil {
-		return nil, nil
+// insertAll is the statement, by whether it leaves the disk to catch up.
+var insertAll = map[bool]string{
+	false: fmt.Sprintf(insertDecisions, ""),
+	true:  fmt.Sprintf(insertDecisions, ", (SELECT set_config('synchronous_commit', 'off', true)) AS lazily"),
+}
+
+const insertDecisions = `INSERT INTO decision (gid, outcome, reason, digest, branches, deadline, completed_at, next_at, timeline)
+	SELECT gid, outcome, reason, decode(digest, 'hex'), branches, deadline, completed_at, clock_timestamp() + make_interval(secs => @lease), timeline
+	FROM jsonb_to_recordset(CAST(@rows AS jsonb)) AS r (gid uuid, outcome text, reason jsonb, digest text, branches jsonb,
+		deadline timestamptz, completed_at timestamptz, timeline jsonb)%s
+	WHERE outcome <> 'committed' OR clock_timestamp() < COALESCE(deadline, 'infinity')
+	ON CONFLICT (gid) DO NOTHING RETURNING gid`
+
+// MarshalJSON is the decision as insertDecisions reads it.
+func (d decision) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		GID         uuid.UUID           `json:"gid"`
+		Outcome     coordinator.State   `json:"outcome"`
+		Reason      *fault.Problem      `json:"reason,omitempty"`
+		Digest      *string             `json:"digest,omitempty"`
+		Branches    []part              `json:"branches"`
+		Deadline    *time.Time          `json:"deadline,omitempty"`
+		CompletedAt *time.Time          `json:"completed_at,omitempty"`
+		Timeline    []coordinator.Event `json:"timeline"`
+	}{d.GID, d.Outcome, d.Reason, hexed(d.Digest), append([]part{}, d.Branches...), d.Deadline, d.CompletedAt, append([]coordinator.Event{}, d.Timeline...)})
+}
+
+func hexed(b []byte) *string {
+	if b == nil {
+		return nil
 	}
-	b, err := json.Marshal(p)
-	return string(b), err
+	s := hex.EncodeToString(b)
+	return &s
 }
 
 // find reads a decision; gorm.ErrRecordNotFound where there is none.
@@ -129,9 +181,25 @@ func find(tx *gorm.DB, gid uuid.UUID) (decision, error) {
 	return d, err
 }
 
-// find reads a decision outside a transaction.
-func (r register) find(ctx context.Context, gid uuid.UUID) (decision, error) {
-	return find(r.db.WithContext(ctx), gid)
+// findAll reads decisions; what is not decided is not in the result.
+func (r register) findAll(ctx context.Context, gids []uuid.UUID) (map[uuid.UUID]decision, error) {
+	if len(gids) == 0 {
+		return nil, nil
+	}
+	document, err := json.Marshal(gids)
+	if err != nil {
+		return nil, err
+	}
+	var rows []decision
+	err = postgres.Alone(ctx, r.db, func(tx *gorm.DB) error {
+		rows = nil
+		return tx.Raw("SELECT "+columns+" FROM decision WHERE gid IN (SELECT CAST(jsonb_array_elements_text(CAST(? AS jsonb)) AS uuid))", string(document)).Scan(&rows).Error
+	})
+	found := make(map[uuid.UUID]decision, len(rows))
+	for _, d := range rows {
+		found[d.GID] = d
+	}
+	return found, err
 }
 
 // fence answers who is in doubt. A transaction that nobody has decided by its deadline is made an aborted one first, so
@@ -184,15 +252,24 @@ func (r register) append(ctx context.Context, gid uuid.UUID, events []coordinato
 	})
 }
 
+// completion is what there is to write when a transaction is carried out everywhere.
+type completion struct {
+	GID       uuid.UUID           `json:"gid"`
+	Heuristic bool                `json:"heuristic"`
+	Timeline  []coordinator.Event `json:"timeline"`
+}
+
 // complete marks transactions as carried out everywhere. It is not forced: recovery would find them and ask again.
-func (r register) complete(ctx context.Context, gid uuid.UUID, heuristic bool, events []coordinator.Event) error {
-	timeline, err := json.Marshal(events)
+func (r register) complete(ctx context.Context, all []completion) error {
+	document, err := json.Marshal(all)
 	if err != nil {
 		return err
 	}
-	return postgres.InLazyTx(ctx, r.db, func(tx *gorm.DB) error {
-		return tx.Exec(`UPDATE decision SET completed_at = now(), waiting_for = NULL, heuristic = heuristic OR ?, timeline = timeline || CAST(? AS jsonb)
-			WHERE gid = ? AND completed_at IS NULL`, heuristic, string(timeline), gid).Error
+	return postgres.Alone(ctx, r.db, func(tx *gorm.DB) error {
+		return tx.Exec(`UPDATE decision d SET completed_at = now(), waiting_for = NULL, heuristic = d.heuristic OR r.heuristic, timeline = d.timeline || r.timeline
+			FROM (SELECT set_config('synchronous_commit', 'off', true)) AS lazily,
+				jsonb_to_recordset(CAST(? AS jsonb)) AS r (gid uuid, heuristic boolean, timeline jsonb)
+			WHERE d.gid = r.gid AND d.completed_at IS NULL`, string(document)).Error
 	})
 }
 

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -27,12 +28,62 @@ type Service struct {
 	register register
 	seen     metrics
 
-	mu      sync.Mutex
-	flights map[uuid.UUID]*flight
-	flying  sync.WaitGroup
+	finds     *batcher[uuid.UUID, *decision]
+	decides   map[bool]*batcher[decision, ruling] // by whether it is done lazily
+	completes *batcher[completion, struct{}]
+
+	mu           sync.Mutex
+	flights      map[uuid.UUID]*flight
+	flying       sync.WaitGroup
+	participants map[string]*participant
 }
 
 // New makes a coordinator. Run must be running for what it decides to be finished in every case.
 func New(deps Deps) *Service {
-	return &Service{deps: deps, register: register{deps.DB}, seen: newMetrics(deps.Metrics), flights: map[uuid.UUID]*flight{}}
+	s := &Service{
+		deps: deps, register: register{deps.DB}, seen: newMetrics(deps.Metrics),
+		flights: map[uuid.UUID]*flight{}, participants: map[string]*participant{},
+	}
+	s.finds = &batcher[uuid.UUID, *decision]{call: s.findAll, lanes: registerLanes, patience: registerPatience}
+	s.decides = map[bool]*batcher[decision, ruling]{}
+	for _, lazily := range []bool{false, true} {
+		s.decides[lazily] = &batcher[decision, ruling]{
+			call:  func(ctx context.Context, all []decision) ([]ruling, error) { return s.decideAll(ctx, all, lazily) },
+			lanes: registerLanes, patience: registerPatience,
+		}
+	}
+	s.completes = &batcher[completion, struct{}]{call: s.completeAll, lanes: 1, pause: completePause}
+	return s
+}
+
+// Several transactions share a statement of the register, and its commit.
+const (
+	registerLanes    = 2
+	registerPatience = 10 * time.Millisecond
+	completePause    = 20 * time.Millisecond // nobody waits for it
+)
+
+func (s *Service) findAll(ctx context.Context, gids []uuid.UUID) ([]*decision, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	found, err := s.register.findAll(ctx, gids)
+	answers := make([]*decision, len(gids))
+	for i, gid := range gids {
+		if d, ok := found[gid]; ok {
+			answers[i] = &d
+		}
+	}
+	return answers, err
+}
+
+func (s *Service) decideAll(ctx context.Context, all []decision, lazily bool) ([]ruling, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	return s.register.decideAll(ctx, all, lazily)
+}
+
+func (s *Service) completeAll(ctx context.Context, all []completion) ([]struct{}, error) {
+	ctx, cancel := context.WithTimeout(ctx, registerTime)
+	defer cancel()
+	return make([]struct{}, len(all)), s.register.complete(ctx, all)
 }

@@ -62,8 +62,7 @@ func (o *observer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tr
 	s := &statement{operation: operationOf(data.SQL)}
 	// The texts have placeholders where the values go, and nothing else that is a caller's.
 	if ctx, s.span = telemetry.Start(ctx, "sql"); s.span.IsRecording() {
-		s.span.SetName(summary(s.operation, data.SQL))
-		s.span.SetAttributes(semconv.DBSystemNamePostgreSQL, semconv.DBOperationName(s.operation), semconv.DBQueryText(data.SQL))
+		s.describe(data.SQL)
 	}
 	s.began = time.Now()
 	return context.WithValue(ctx, statementKey{}, s)
@@ -71,19 +70,52 @@ func (o *observer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.Tr
 
 // TraceQueryEnd is part of pgx.QueryTracer.
 func (o *observer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
-	s, ok := ctx.Value(statementKey{}).(*statement)
+	if s, ok := ctx.Value(statementKey{}).(*statement); ok {
+		o.ended(s, data.Err)
+	}
+}
+
+// batchKey is for when the latest result of a batch came, or the batch began.
+type batchKey struct{}
+
+// TraceBatchStart is part of pgx.BatchTracer.
+func (o *observer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	began := time.Now()
+	return context.WithValue(ctx, batchKey{}, &began)
+}
+
+// TraceBatchQuery is part of pgx.BatchTracer: the result of one statement of a batch has been read.
+func (o *observer) TraceBatchQuery(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	last, ok := ctx.Value(batchKey{}).(*time.Time)
 	if !ok {
 		return
 	}
+	s := &statement{began: *last, operation: operationOf(data.SQL)}
+	if _, s.span = telemetry.StartAt(ctx, *last, "sql"); s.span.IsRecording() {
+		s.describe(data.SQL)
+	}
+	o.ended(s, data.Err)
+	*last = time.Now()
+}
+
+// TraceBatchEnd is part of pgx.BatchTracer.
+func (o *observer) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+func (s *statement) describe(sql string) {
+	s.span.SetName(summary(s.operation, sql))
+	s.span.SetAttributes(semconv.DBSystemNamePostgreSQL, semconv.DBOperationName(s.operation), semconv.DBQueryText(sql))
+}
+
+func (o *observer) ended(s *statement, err error) {
 	o.seconds[s.operation].Observe(time.Since(s.began).Seconds())
-	if data.Err != nil && !errors.Is(data.Err, pgx.ErrNoRows) {
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		code := ""
-		if pg, ok := errors.AsType[*pgconn.PgError](data.Err); ok {
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 			code = pg.Code
 			s.span.SetAttributes(semconv.DBResponseStatusCode(code))
 		}
 		o.errors.WithLabelValues(code).Inc()
-		telemetry.End(s.span, withKind(data.Err))
+		telemetry.End(s.span, withKind(err))
 		return
 	}
 	s.span.End()

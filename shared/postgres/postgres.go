@@ -136,6 +136,16 @@ const tries = 3
 // as Deadline, a lock not had in time as Conflict with code busy; a commit whose answer was lost is Unavailable too: the
 // caller cannot know, and an idempotency key or a transaction id lets it ask again.
 func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	return untilWon(ctx, func() error { return inPipeline(ctx, db, do) })
+}
+
+// Alone runs do, which makes one statement, without a transaction around it: the statement is its own, in one round trip
+// instead of three. Otherwise it is like InTx.
+func Alone(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
+	return untilWon(ctx, func() error { return do(db.WithContext(ctx)) })
+}
+
+func untilWon(ctx context.Context, do func() error) error {
 	var err error
 	for try := range tries {
 		if try > 0 {
@@ -145,8 +155,7 @@ func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 			case <-time.After(rand.N(20 * time.Millisecond << try)):
 			}
 		}
-		err = db.WithContext(ctx).Transaction(do)
-		if !lostToAnother(err) {
+		if err = do(); !lostToAnother(err) {
 			break
 		}
 	}
@@ -157,7 +166,7 @@ func InTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 // only for what something else will do again.
 func InLazyTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 	return InTx(ctx, db, func(tx *gorm.DB) error {
-		if err := tx.Exec("SET LOCAL synchronous_commit TO off").Error; err != nil {
+		if err := Put(tx, "SET LOCAL synchronous_commit TO off"); err != nil {
 			return err
 		}
 		return do(tx)

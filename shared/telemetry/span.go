@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"time"
 
 	"souk/shared/fault"
 
@@ -27,6 +28,14 @@ const scope = "souk"
 // nothing: only an HTTP request begins a trace. Give its error to End.
 func Start(ctx context.Context, name string, attrs ...attribute.KeyValue) (context.Context, trace.Span) {
 	return start(ctx, name, trace.SpanKindInternal, attrs...)
+}
+
+// StartAt is Start for what began a while ago.
+func StartAt(ctx context.Context, at time.Time, name string) (context.Context, trace.Span) {
+	if !trace.SpanContextFromContext(ctx).IsSampled() {
+		return ctx, trace.SpanFromContext(nil) //nolint:staticcheck // the span that does nothing
+	}
+	return otel.Tracer(scope).Start(ctx, name, trace.WithTimestamp(at))
 }
 
 func start(ctx context.Context, name string, kind trace.SpanKind, attrs ...attribute.KeyValue) (context.Context, trace.Span) {

@@ -32,6 +32,9 @@ type Transfer struct {
 	Amount  int64  `json:"amount"`
 }
 
+// LockOrder is part of twopc.Locking.
+func (t Transfer) LockOrder() string { return t.Account }
+
 // NewBank makes a bank of that name that asks coordinators through client.
 func NewBank(t testing.TB, name string, client *http.Client) *Bank {
 	t.Helper()
@@ -59,30 +62,22 @@ DROP TABLE account;`)},
 func BankActions() map[string]twopc.Action {
 	return map[string]twopc.Action{
 		"debit": twopc.NewAction(
-			change("available = available - @n, held = held + @n", "available >= @n"),
-			change("held = held - @n", "true"),
-			change("available = available + @n, held = held - @n", "true")),
-		"credit": twopc.NewAction(exists, change("available = available + @n", "true"),
+			change("available = available - $2, held = held + $2", "available >= $2"),
+			change("held = held - $2", "true"),
+			change("available = available + $2, held = held - $2", "true")),
+		"credit": twopc.NewAction(exists, change("available = available + $2", "true"),
 			func(twopc.Tx, Transfer) error { return nil }),
 	}
 }
 
 func exists(tx twopc.Tx, p Transfer) error {
-	var n int
-	err := tx.Raw("SELECT count(*) FROM account WHERE id = ?", p.Account).Scan(&n).Error
-	if err == nil && n == 0 {
-		err = fault.New(fault.Conflict, "no_account", "there is no account %s", p.Account)
-	}
-	return err
+	return tx.Change(fault.New(fault.Conflict, "no_account", "there is no account %s", p.Account), "SELECT FROM account WHERE id = $1", p.Account)
 }
 
 func change(set, when string) func(twopc.Tx, Transfer) error {
 	return func(tx twopc.Tx, p Transfer) error {
-		res := tx.Exec("UPDATE account SET "+set+" WHERE id = @id AND "+when, map[string]any{"id": p.Account, "n": p.Amount})
-		if res.Error == nil && res.RowsAffected == 0 {
-			return fault.New(fault.Conflict, "insufficient_funds", "account %s has not that much", p.Account)
-		}
-		return res.Error
+		return tx.Change(fault.New(fault.Conflict, "insufficient_funds", "account %s has not that much", p.Account),
+			"UPDATE account SET "+set+" WHERE id = $1 AND "+when, p.Account, p.Amount)
 	}
 }
 

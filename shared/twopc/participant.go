@@ -39,6 +39,13 @@ type Tx struct {
 // A crash in between loses it.
 func (t Tx) AfterCommit(do func()) { *t.after = append(*t.after, do) }
 
+// Change puts off a statement that is to change some row, or else the action fails with missing. It is done, at the latest,
+// after the action, in one round trip with what other branches have put off: a busy participant's actions are made of
+// these. Parameters in it are $1, $2 and so on.
+func (t Tx) Change(missing error, statement string, args ...any) error {
+	return postgres.Change(t.DB, missing, statement, args...)
+}
+
 // inTx runs do in one of postgres's kinds of transaction, and then what its actions left for after the commit.
 func inTx(ctx context.Context, run func(context.Context, *gorm.DB, func(*gorm.DB) error) error, db *gorm.DB, do func(Tx) error) error {
 	var after []func()
@@ -58,7 +65,12 @@ func inTx(ctx context.Context, run func(context.Context, *gorm.DB, func(*gorm.DB
 // also records the step. Make one with NewAction.
 type Action struct {
 	prepare, commit, abort func(tx Tx, payload json.RawMessage) error
+	lockOrder              func(payload json.RawMessage) string
 }
+
+// Locking is a payload that says which row its action locks first: in the order of that, actions of several transactions
+// can be done in one local transaction, and next to another such, without a deadlock.
+type Locking interface{ LockOrder() string }
 
 // NewAction makes an Action on payloads of type P.
 //
@@ -78,7 +90,14 @@ func NewAction[P any](prepare, commit, abort func(tx Tx, payload P) error) Actio
 			return do(tx, p)
 		}
 	}
-	return Action{prepare: step(prepare), commit: step(commit), abort: step(abort)}
+	order := func(raw json.RawMessage) string {
+		var p P
+		if l, ok := any(&p).(Locking); ok && json.Unmarshal(raw, &p) == nil {
+			return l.LockOrder()
+		}
+		return ""
+	}
+	return Action{prepare: step(prepare), commit: step(commit), abort: step(abort), lockOrder: order}
 }
 
 // Deps are what a Participant works with; all are required.
@@ -117,6 +136,7 @@ func NewParticipant(deps Deps, actions map[string]Action) *Participant {
 // Routes registers the participant's messages on s, the server of service.
 func (p *Participant) Routes(s *httpapi.Server, service string) {
 	httpapi.Handle(s, PrepareRoute(service), p.prepare)
+	httpapi.Handle(s, PrepareAllRoute(service), p.prepareAll)
 	httpapi.Handle(s, FinishRoute(service), p.finish)
 	httpapi.Handle(s, SettledRoute(service), p.settled)
 }
@@ -129,16 +149,19 @@ func (p *Participant) prepare(ctx context.Context, in *PrepareInput) (*contract.
 	return &contract.Body[Vote]{Body: Vote{State: state}}, nil
 }
 
+func (p *Participant) prepareAll(ctx context.Context, in *PrepareAllInput) (*PrepareAllOutput, error) {
+	votes, err := p.PrepareAll(ctx, in.Body.Branches)
+	if err != nil {
+		return nil, err
+	}
+	out := new(PrepareAllOutput)
+	out.Body.Votes = votes
+	return out, nil
+}
+
 func (p *Participant) finish(ctx context.Context, in *FinishInput) (*FinishOutput, error) {
 	out := new(FinishOutput)
-	for _, d := range in.Body.Decisions {
-		state, err := p.Finish(ctx, d)
-		if err != nil {
-			// One branch that cannot be finished now does not hold up the others; it will be told again.
-			p.deps.Log.WarnContext(ctx, "finish branch", "gid", d.GID, "branch", d.Branch, "error", err)
-		}
-		out.Body.Branches = append(out.Body.Branches, Finished{GID: d.GID, Branch: d.Branch, State: state})
-	}
+	out.Body.Branches = p.FinishAll(ctx, in.Body.Decisions)
 	return out, nil
 }
 
@@ -148,10 +171,12 @@ func (p *Participant) Prepare(ctx context.Context, m Prepare) (state BranchState
 	crash.At(crash.BeforeVote)
 	ctx, span := telemetry.Start(ctx, "2pc prepare "+m.Action, attribute.String("twopc.gid", m.GID.String()))
 	defer func() { telemetry.End(span, err) }()
-	err = inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) (err error) {
-		state, err = p.vote(tx, m)
-		return err
-	})
+	err = inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) error { return p.vote(tx, m) })
+	if errors.Is(err, errKnown) {
+		state, err = repeated(p.deps.DB.WithContext(ctx), m)
+	} else {
+		state = yes(m)
+	}
 	var no *refusal
 	if errors.As(err, &no) && !no.recorded {
 		// The no is forced to disk before it is sent: from it follows that the transaction can never commit.
@@ -203,41 +228,74 @@ type refusal struct {
 
 func (r *refusal) Error() string { return r.reason.Error() }
 
-func (p *Participant) vote(tx Tx, m Prepare) (BranchState, error) {
-	state, at := Prepared, (*time.Time)(nil)
-	now := p.deps.Now()
+// errKnown says that a branch is known already.
+var errKnown = errors.New("the branch is known already")
+
+// vote makes the branch of m known and does what m asks for, in one round trip where the action can. Its error is a
+// refusal where the action forbids it.
+func (p *Participant) vote(tx Tx, m Prepare) error {
+	err := p.propose(tx, m)
+	if err == nil {
+		err = postgres.Flush(tx.DB)
+	}
+	return refused(err)
+}
+
+// propose is vote, but for what it puts off.
+func (p *Participant) propose(tx Tx, m Prepare) error {
+	r := row{GID: m.GID, Branch: m.Branch, State: yes(m), Action: m.Action, LockOrder: p.lockOrder(m), Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline}
 	if m.OnePhase {
-		state, at = Committed, &now
+		r.FinishedAt = now(p)
 	}
-	tx.GID = m.GID
-	first, err := insert(tx.DB, row{
-		GID: m.GID, Branch: m.Branch, State: state, Action: m.Action, Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline, FinishedAt: at,
-	})
-	if err != nil {
-		return "", err
+	if err := put(tx.DB, r); err != nil {
+		return err
 	}
-	if !first {
-		return repeated(tx.DB, m)
+	return p.act(tx, m)
+}
+
+// yes is the state that a yes to m leaves its branch in.
+func yes(m Prepare) BranchState {
+	if m.OnePhase {
+		return Committed
 	}
+	return Prepared
+}
+
+// lockOrder is where m stands among other branches.
+func (p *Participant) lockOrder(m Prepare) string {
+	if action, ok := p.actions[m.Action]; ok {
+		return action.lockOrder(m.Payload)
+	}
+	return ""
+}
+
+// act does what m asks for, or puts it off.
+func (p *Participant) act(tx Tx, m Prepare) error {
 	action, ok := p.actions[m.Action]
 	if !ok {
-		return "", &refusal{reason: no(fault.New(fault.Invalid, "unknown_action", "this service has no action %q", m.Action))}
+		return fault.New(fault.Invalid, "unknown_action", "this service has no action %q", m.Action)
 	}
-	if now.After(m.Deadline) {
-		return "", &refusal{reason: no(fault.New(fault.Deadline, "deadline", "the transaction's deadline is over"))}
+	if p.deps.Now().After(m.Deadline) {
+		return fault.New(fault.Conflict, "deadline", "the transaction's deadline is over")
 	}
-	err = action.prepare(tx, m.Payload)
+	tx.GID = m.GID
+	err := action.prepare(tx, m.Payload)
 	if err == nil && m.OnePhase {
 		err = action.commit(tx, m.Payload)
 	}
+	return err
+}
+
+// refused turns what forbids an action into a refusal.
+func refused(err error) error {
 	var f *fault.Error
 	if !postgres.Busy(err) && errors.As(err, &f) { // a row that was not to be had says nothing about the action
 		switch f.Kind {
 		case fault.Invalid, fault.Forbidden, fault.NotFound, fault.Conflict:
-			return "", &refusal{reason: no(f)}
+			return &refusal{reason: no(f)}
 		}
 	}
-	return state, err
+	return err
 }
 
 // no turns why an action was refused into the vote: whatever the kind was, on the wire a no is a conflict.
@@ -247,7 +305,7 @@ func no(f *fault.Error) *fault.Error {
 
 // repeated answers a prepare for a branch that is known.
 func repeated(tx *gorm.DB, m Prepare) (BranchState, error) {
-	known, err := find(tx, m.GID, m.Branch, false)
+	known, err := find(tx, m.GID, m.Branch)
 	if err != nil {
 		return "", err
 	}
@@ -286,49 +344,64 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState
 	return state, nil
 }
 
-func (p *Participant) carryOut(t Tx, d Decision) (BranchState, error) {
-	want, tx := BranchState(d.State), t.DB
-	known, err := find(tx, d.GID, d.Branch, true)
-	if errors.Is(err, gorm.ErrRecordNotFound) && want == Aborted {
-		first, err := insert(tx, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
+// carryOut tries what is usual first: the branch is prepared.
+func (p *Participant) carryOut(tx Tx, d Decision) (BranchState, error) {
+	want := BranchState(d.State)
+	prepared, err := postgres.Collect[task](tx.DB, `UPDATE tx_branch SET state = $1, finished_at = $2 WHERE gid = $3 AND branch = $4 AND state = 'prepared'
+		RETURNING gid, branch, state, action, payload, COALESCE(lock_order, '')`, want, p.deps.Now(), d.GID, d.Branch)
+	if err != nil {
+		return "", err
+	}
+	if len(prepared) == 1 {
+		return want, p.move(tx, prepared[0])
+	}
+	if want == Aborted { // unless it is known, its prepare is still to come, and must find this
+		first, err := insert(tx.DB, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
 		if err != nil || first {
 			return Aborted, err
 		}
-		known, err = find(tx, d.GID, d.Branch, true) // its prepare came in between
-		if err != nil {
-			return "", err
-		}
-	} else if errors.Is(err, gorm.ErrRecordNotFound) {
-		return contradiction(tx, d, "unknown")
-	} else if err != nil {
-		return "", err
 	}
-	switch known.State {
-	case want:
+	known, err := find(tx.DB, d.GID, d.Branch)
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return contradiction(tx.DB, d, "unknown")
+	case err != nil:
+		return "", err
+	case known.State == want:
 		return want, nil
-	case Prepared:
-		return want, p.move(t, known, want)
+	case known.State == Prepared: // its prepare came in between
+		return p.carryOut(tx, d)
 	default:
-		return contradiction(tx, d, string(known.State))
+		return contradiction(tx.DB, d, string(known.State))
 	}
 }
 
 func now(p *Participant) *time.Time { t := p.deps.Now(); return &t }
 
-func (p *Participant) move(tx Tx, b row, to BranchState) error {
-	action, ok := p.actions[b.Action]
+// task is a branch that is to be brought into a state.
+type task struct {
+	GID     uuid.UUID
+	Branch  int
+	State   BranchState
+	Action  string
+	Payload json.RawMessage
+	Order   string
+}
+
+func (p *Participant) move(tx Tx, t task) error {
+	action, ok := p.actions[t.Action]
 	if !ok {
-		return fmt.Errorf("finish branch %s/%d: this version has no action %q", b.GID, b.Branch, b.Action)
+		return fmt.Errorf("finish branch %s/%d: this version has no action %q", t.GID, t.Branch, t.Action)
 	}
 	step := action.commit
-	if to == Aborted {
+	if t.State == Aborted {
 		step = action.abort
 	}
-	tx.GID = b.GID
-	if err := step(tx, b.Payload); err != nil {
-		return fmt.Errorf("finish branch %s/%d: %w", b.GID, b.Branch, err)
+	tx.GID = t.GID
+	if err := step(tx, t.Payload); err != nil {
+		return fmt.Errorf("finish branch %s/%d: %w", t.GID, t.Branch, err)
 	}
-	return tx.Exec("UPDATE tx_branch SET state = ?, finished_at = ? WHERE gid = ? AND branch = ?", to, p.deps.Now(), b.GID, b.Branch).Error
+	return nil
 }
 
 func contradiction(tx *gorm.DB, d Decision, found string) (BranchState, error) {
@@ -342,6 +415,7 @@ type row struct {
 	Branch     int
 	State      BranchState
 	Action     string
+	LockOrder  string
 	Payload    json.RawMessage
 	Digest     []byte
 	Deadline   *time.Time
@@ -356,12 +430,25 @@ func (m Prepare) digest() []byte {
 	return h.Sum(nil)
 }
 
+const insertBranch = `INSERT INTO tx_branch (gid, branch, state, action, lock_order, payload, digest, deadline, reason, finished_at)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING`
+
+func (r row) values() []any {
+	return []any{r.GID, r.Branch, r.State, r.Action, r.LockOrder, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt}
+}
+
+// put puts off inserting r, of which nothing is known: the error, in time, is errKnown where that is not so.
+func put(tx *gorm.DB, r row) error { return postgres.Change(tx, errKnown, insertBranch, r.values()...) }
+
 // insert reports whether r is the first that is known of its branch.
 func insert(tx *gorm.DB, r row) (first bool, err error) {
-	res := tx.Exec(`INSERT INTO tx_branch (gid, branch, state, action, payload, digest, deadline, reason, finished_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		r.GID, r.Branch, r.State, r.Action, jsonb(r.Payload), r.Digest, r.Deadline, jsonb(r.Reason), r.FinishedAt)
-	return res.RowsAffected == 1, res.Error
+	if err = put(tx, r); err == nil {
+		err = postgres.Flush(tx)
+	}
+	if errors.Is(err, errKnown) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // jsonb keeps an absent document NULL.
@@ -373,12 +460,9 @@ func jsonb(b json.RawMessage) any {
 }
 
 // find reads a branch; gorm.ErrRecordNotFound where it is unknown.
-func find(tx *gorm.DB, gid uuid.UUID, branch int, lock bool) (r row, err error) {
-	q := "SELECT gid, branch, state, action, payload, digest, deadline, reason, finished_at FROM tx_branch WHERE gid = ? AND branch = ?"
-	if lock {
-		q += " FOR UPDATE"
-	}
-	err = postgres.Found(tx.Raw(q, gid, branch).Scan(&r), gorm.ErrRecordNotFound)
+func find(tx *gorm.DB, gid uuid.UUID, branch int) (r row, err error) {
+	err = postgres.Found(tx.Raw("SELECT gid, branch, state, action, payload, digest, deadline, reason, finished_at FROM tx_branch WHERE gid = ? AND branch = ?",
+		gid, branch).Scan(&r), gorm.ErrRecordNotFound)
 	return r, err
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"souk/shared/fault"
+	"souk/shared/postgres"
 	"souk/shared/testkit"
 	"souk/shared/twopc"
 
@@ -90,9 +91,12 @@ func TestPrepare_isNoOnlyWhereTheNoIsRecorded(t *testing.T) {
 			}
 			var calls atomic.Int32
 			inside, leave := make(chan struct{}), make(chan struct{})
-			p := doing(t, db, func(twopc.Tx) error {
+			p := doing(t, db, func(tx twopc.Tx) error {
 				if calls.Add(1) > 1 {
 					return nil
+				}
+				if err := postgres.Flush(tx.DB); err != nil { // the branch is known, and not yet committed
+					return err
 				}
 				close(inside)
 				<-leave
@@ -121,7 +125,10 @@ func TestPrepare_isNoVoteWhereTheNoCannotBeRecorded(t *testing.T) {
 		t.Fatal(err)
 	}
 	inside, leave := make(chan struct{}), make(chan struct{})
-	p := doing(t, db, func(twopc.Tx) error {
+	p := doing(t, db, func(tx twopc.Tx) error {
+		if err := postgres.Flush(tx.DB); err != nil {
+			return err
+		}
 		close(inside)
 		<-leave
 		return fault.New(fault.Conflict, "out_of_stock", "nothing is left")

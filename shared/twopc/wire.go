@@ -42,6 +42,28 @@ type Vote struct {
 	State BranchState `json:"state" example:"committed"`
 }
 
+// PrepareAllInput carries the prepare messages of several transactions.
+type PrepareAllInput struct {
+	Body struct {
+		Branches []Prepare `json:"branches" minItems:"1" maxItems:"200"`
+	}
+}
+
+// Voted is the vote on one branch of several. State is empty where the branch was not voted on in this company: ask
+// again, for it alone.
+type Voted struct {
+	GID    uuid.UUID   `json:"gid" format:"uuid"`
+	Branch int         `json:"branch"`
+	State  BranchState `json:"state"`
+}
+
+// PrepareAllOutput answers each message, in order.
+type PrepareAllOutput struct {
+	Body struct {
+		Votes []Voted `json:"votes"`
+	}
+}
+
 // Decision tells one branch the outcome.
 type Decision struct {
 	GID    uuid.UUID         `json:"gid" format:"uuid"`
@@ -49,8 +71,8 @@ type Decision struct {
 	State  coordinator.State `json:"state" enum:"committed,aborted"`
 }
 
-// MaxDecisions is how many decisions one message may hold.
-const MaxDecisions = 200
+// MaxBranches is how many branches one message may be about.
+const MaxBranches = 200
 
 // FinishInput tells branches their outcomes, batched.
 type FinishInput struct {
@@ -79,6 +101,14 @@ func PrepareRoute(service string) contract.Route[PrepareInput, contract.Body[Vot
 	return contract.Route[PrepareInput, contract.Body[Vote]]{
 		ID: "prepare-branch", Service: service, Method: http.MethodPost, Path: "/internal/v1/tx/prepare",
 		Permission: identity.Internal, Keyed: true, Summary: "Vote on a branch",
+	}
+}
+
+// PrepareAllRoute asks service for its votes on branches of different transactions.
+func PrepareAllRoute(service string) contract.Route[PrepareAllInput, PrepareAllOutput] {
+	return contract.Route[PrepareAllInput, PrepareAllOutput]{
+		ID: "prepare-branches", Service: service, Method: http.MethodPost, Path: "/internal/v1/tx/prepare-all",
+		Permission: identity.Internal, Keyed: true, Summary: "Vote on several branches",
 	}
 }
 

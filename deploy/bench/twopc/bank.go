@@ -30,10 +30,10 @@ func serveBank(ctx context.Context, a *app.App) error {
 	return a.Serve(ctx)
 }
 
-// bank is one of the two, with the database that it borrows from a service that does not run here.
+// bank is a service with accounts, and a database.
 type bank struct {
-	name, database string
-	process        *exec.Cmd
+	name, admin, database string // admin is where it answers /metrics
+	process               *exec.Cmd
 }
 
 func startBank(ctx context.Context, shop *local.Shop, name, database string) (*bank, error) {
@@ -41,7 +41,7 @@ func startBank(ctx context.Context, shop *local.Shop, name, database string) (*b
 	if err != nil {
 		return nil, err
 	}
-	admin, err := testkit.FreePort(ctx)
+	adminPort, err := testkit.FreePort(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -49,18 +49,19 @@ func startBank(ctx context.Context, shop *local.Shop, name, database string) (*b
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(),
-		"BENCH_BANK="+name, "INSTANCE="+name+"-1", "SERVICE_ADDR=127.0.0.1:"+strconv.Itoa(port), "ADMIN_ADDR=127.0.0.1:"+strconv.Itoa(admin),
-		"ADVERTISE_HOST=127.0.0.1", "CONSUL_HTTP_ADDR="+shop.Consul, "DATABASE_URL="+shop.Postgres.URL(database))
-	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = 20 * time.Second
-	if err := cmd.Start(); err != nil {
+	b := &bank{name: name, admin: "127.0.0.1:" + strconv.Itoa(adminPort), database: database}
+	b.process = exec.CommandContext(ctx, self)
+	b.process.Env = append(os.Environ(),
+		"BENCH_BANK="+name, "INSTANCE="+name+"-1", "SERVICE_ADDR=127.0.0.1:"+strconv.Itoa(port), "ADMIN_ADDR="+b.admin,
+		"ADVERTISE_HOST=127.0.0.1", "CONSUL_HTTP_ADDR="+shop.Consul, "DATABASE_URL="+shop.Postgres.SuperuserURL(database))
+	b.process.Stderr = os.Stderr
+	b.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	b.process.Cancel = func() error { return b.process.Process.Signal(syscall.SIGTERM) }
+	b.process.WaitDelay = 20 * time.Second
+	if err := b.process.Start(); err != nil {
 		return nil, fmt.Errorf("start bank %s: %w", name, err)
 	}
-	return &bank{name: name, database: database, process: cmd}, nil
+	return b, nil
 }
 
 func (b *bank) stop() error {

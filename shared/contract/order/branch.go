@@ -21,6 +21,9 @@ type Pay struct {
 	PaymentID uuid.UUID `json:"payment_id"` // the payment that ActionCharge of the same transaction makes
 }
 
+// LockOrder is part of twopc.Locking.
+func (p Pay) LockOrder() string { return p.OrderID.String() }
+
 // Refund is the payload of ActionRefund.
 type Refund struct {
 	OrderID  uuid.UUID   `json:"order_id"`
@@ -28,3 +31,6 @@ type Refund struct {
 	Amount   money.Money `json:"amount"`
 	Full     bool        `json:"full"` // with this one the whole payment is refunded
 }
+
+// LockOrder is part of twopc.Locking.
+func (r Refund) LockOrder() string { return r.OrderID.String() }

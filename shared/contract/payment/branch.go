@@ -25,6 +25,9 @@ type Charge struct {
 	Amount    money.Money `json:"amount"`
 }
 
+// LockOrder is part of twopc.Locking.
+func (c Charge) LockOrder() string { return c.UserID.String() }
+
 // Refund is the payload of ActionRefund.
 type Refund struct {
 	RefundID  uuid.UUID   `json:"refund_id"`
@@ -33,6 +36,9 @@ type Refund struct {
 	Reason    string      `json:"reason" example:"the customer asked for it"`
 }
 
+// LockOrder is part of twopc.Locking.
+func (r Refund) LockOrder() string { return r.PaymentID.String() }
+
 // Credit is the payload of ActionCredit: what reward points become.
 type Credit struct {
 	TransferID uuid.UUID   `json:"transfer_id"`
@@ -40,3 +46,6 @@ type Credit struct {
 	Points     int64       `json:"points"`
 	Amount     money.Money `json:"amount"`
 }
+
+// LockOrder is part of twopc.Locking.
+func (c Credit) LockOrder() string { return c.UserID.String() }

@@ -18,6 +18,17 @@ type Lines struct {
 	Lines   []Line    `json:"lines"`
 }
 
+// LockOrder is part of twopc.Locking: products are locked in the order of their ids.
+func (l Lines) LockOrder() string {
+	first := ""
+	for _, line := range l.Lines {
+		if id := line.ProductID.String(); first == "" || id < first {
+			first = id
+		}
+	}
+	return first
+}
+
 // Line is a quantity of one product.
 type Line struct {
 	ProductID uuid.UUID `json:"product_id"`

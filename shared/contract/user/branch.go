@@ -24,6 +24,9 @@ type Points struct {
 	Reference string    `json:"reference" example:"order 0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
 }
 
+// LockOrder is part of twopc.Locking.
+func (p Points) LockOrder() string { return p.UserID.String() }
+
 // minorUnitsPerPoint is how much must be spent for a point: 1.00 of a currency with two decimals.
 const minorUnitsPerPoint = 100
 
