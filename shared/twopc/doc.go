@@ -24,7 +24,7 @@
 //
 // The decision register, one row per transaction in the coordinator's database, written by INSERT … ON CONFLICT DO
 // NOTHING. The first writer wins for ever, whoever it is: the coordinator that drives the transaction, another that was
-// asked about it after its deadline, an operator. The deadline of a commit is checked inside that statement, by that
+// asked about it by a branch that has waited too long, an operator. The deadline of a commit is checked inside that statement, by that
 // database's clock, so no two clocks have to agree.
 //
 // # What is forced to disk
@@ -33,11 +33,19 @@
 // the decision out is not forced: a branch that loses it in a crash is prepared again, asks, and gets the same answer.
 // An abort that follows a recorded no is not forced either: that branch can never vote yes any more.
 //
+// # Many at once
+//
+// What several transactions have to say to one participant at the same time goes in one message, and is done in one local
+// transaction with one commit; the same with decisions and completions in the register. A lone transaction waits for
+// nobody. Transactions stay independent of each other: a branch that cannot be voted on, or carried out, in company is
+// done alone.
+//
 // # Failure by failure
 //
 //   - The caller dies: the transaction is decided without it; asking again with the same gid gives the outcome.
 //   - The coordinator dies before the decision: nothing was promised. The branches ask once they are in doubt for two
-//     seconds; past the deadline whoever is asked first writes aborted and then answers it.
+//     seconds; past the deadline, or after three seconds if that is sooner, whoever is asked first writes aborted and then
+//     answers it. A coordinator that was only slow finds that row, and aborts too.
 //   - The coordinator dies after the decision: any coordinator finds the row not completed, leases it, and drives it on.
 //   - A participant dies before its vote: no answer is not a yes; the transaction aborts.
 //   - A participant dies after its yes: the branch is there when it comes back, and the coordinator and its own inquiry

@@ -469,6 +469,7 @@ func find(tx *gorm.DB, gid uuid.UUID, branch int) (r row, err error) {
 // The inquiry: how long a branch waits for the coordinator before it asks, how often it asks, and about how many at once.
 const (
 	patience   = 2 * time.Second
+	hopeless   = 3 * time.Second // a coordinator waits two seconds for votes: who has heard nothing by then is forgotten
 	askEvery   = time.Second
 	askTimeout = 5 * time.Second
 	askAtOnce  = 200
@@ -488,8 +489,10 @@ func (p *Participant) Inquire(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var doubts []row
-	err := p.deps.DB.WithContext(ctx).Raw(`SELECT gid, branch, deadline FROM tx_branch
-		WHERE state = 'prepared' AND prepared_at < now() - make_interval(secs => ?) ORDER BY prepared_at LIMIT ?`, patience.Seconds(), askAtOnce).Scan(&doubts).Error
+	// To ask with a deadline that has come calls the transaction off if nobody has decided it. That is safe at any time.
+	err := p.deps.DB.WithContext(ctx).Raw(`SELECT gid, branch, LEAST(deadline, prepared_at + make_interval(secs => ?)) AS deadline FROM tx_branch
+		WHERE state = 'prepared' AND prepared_at < now() - make_interval(secs => ?) ORDER BY prepared_at LIMIT ?`,
+		hopeless.Seconds(), patience.Seconds(), askAtOnce).Scan(&doubts).Error
 	p.inDoubt.Set(float64(len(doubts)))
 	if err != nil || len(doubts) == 0 {
 		return err
