@@ -88,8 +88,7 @@ func TestCheckout_isOneTraceDownToTheSQL(t *testing.T) {
 		"stock":          "product with stock",
 		"money":          "payment update account",
 		"points":         "user update points",
-		"on disk":        "coordinator commit",
-		"on disk, stock": "product commit",
+		"on disk":        "product commit",
 	}
 	var spans []trace.Span
 	missing := func() (names []string) {
