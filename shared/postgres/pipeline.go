@@ -82,16 +82,8 @@ func Collect[T any](tx *gorm.DB, query string, args ...any) (rows []T, err error
 	return rows, err
 }
 
-// inPipeline runs do in one transaction, or, within one, under a savepoint.
+// inPipeline runs do in one transaction.
 func inPipeline(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) (err error) {
-	if _, within := db.Statement.ConnPool.(*pipeline); within {
-		return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
-			if err := do(tx); err != nil {
-				return err
-			}
-			return Flush(tx)
-		})
-	}
 	pool, err := db.DB()
 	if err != nil {
 		return err
@@ -241,9 +233,3 @@ func (p *pipeline) QueryRowContext(ctx context.Context, query string, args ...an
 	_ = p.flush(ctx)
 	return p.conn.QueryRowContext(ctx, query, args...)
 }
-
-// Commit and Rollback make GORM take a transaction within this one for a savepoint. It never calls them.
-func (p *pipeline) Commit() error { return errNotInTx }
-
-// Rollback is part of gorm.TxCommitter.
-func (p *pipeline) Rollback() error { return errNotInTx }

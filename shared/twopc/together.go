@@ -107,7 +107,7 @@ func (p *Participant) voteEach(tx Tx, messages []Prepare, order []int) (done []i
 		case err == nil:
 			done = append(done, i)
 		default:
-			if err := postgres.Put(tx.DB, "ROLLBACK TO SAVEPOINT branch"); err != nil {
+			if err := tx.Exec("ROLLBACK TO SAVEPOINT branch").Error; err != nil { // until it is done, nothing else can be
 				return nil, err
 			}
 		}
