@@ -67,6 +67,9 @@ load: ## many customers for LOAD_SECONDS (60), then ten times too many; money an
 ops-check: ## look at the live page of operations in Chromium, with faults (about 3 minutes)
 	@go run ./deploy/e2e/browser
 
+k8s-smoke: ## try the dev overlay on the cluster of KUBECONFIG: buy, delete pods, roll everything under load
+	@go run ./deploy/k8s/smoke
+
 lint: souk ## check style and the rules of the house
 	@$(SOUK) lint
 

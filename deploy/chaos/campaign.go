@@ -47,12 +47,6 @@ type campaign struct {
 // Run runs a campaign and gives its report. The error is of the campaign itself: what is wrong with the shop is in the
 // report.
 func Run(ctx context.Context, cfg Config) (report *Report, err error) {
-	if cfg.Clients == 0 {
-		cfg.Clients = 16
-	}
-	if cfg.Log == nil {
-		cfg.Log = io.Discard
-	}
 	if cfg.RunDir == "" {
 		if cfg.RunDir, err = os.MkdirTemp("", "souk-chaos-"); err != nil {
 			return nil, err
@@ -63,10 +57,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 			}
 		}()
 	}
-	c := &campaign{
-		cfg: cfg, schedule: newSchedule(cfg.Seed, cfg.Length), did: newDeeds(),
-		whileFile: filepath.Join(cfg.RunDir, "faults-are-on"), dbs: map[string]*pgxpool.Pool{},
-	}
+	c := newCampaign(cfg)
 	if err := c.open(ctx); err != nil {
 		return nil, err
 	}
@@ -74,7 +65,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	if err := c.market(ctx); err != nil {
 		return nil, err
 	}
-	fmt.Fprintf(cfg.Log, "%d customers and %d products are in the shop; the faults begin\n", len(c.customers), len(c.goods))
+	fmt.Fprintf(c.cfg.Log, "%d customers and %d products are in the shop; the faults begin\n", len(c.customers), len(c.goods))
 	watching, enough := context.WithCancel(ctx)
 	var watch sync.WaitGroup
 	watch.Go(func() { c.watch.run(watching) })
@@ -84,6 +75,19 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 		return nil, err
 	}
 	return c.judge(ctx)
+}
+
+func newCampaign(cfg Config) *campaign {
+	if cfg.Clients == 0 {
+		cfg.Clients = 16
+	}
+	if cfg.Log == nil {
+		cfg.Log = io.Discard
+	}
+	return &campaign{
+		cfg: cfg, schedule: newSchedule(cfg.Seed, cfg.Length), did: newDeeds(),
+		whileFile: filepath.Join(cfg.RunDir, "faults-are-on"), dbs: map[string]*pgxpool.Pool{},
+	}
 }
 
 // open starts the shop.

@@ -182,9 +182,7 @@ func readLogs(runDir string) (points, disturbed map[string]int, err error) {
 // explain tells the story of some transactions that are wrong: the register's timeline, the branches, and what the logs say.
 func (j *judgment) explain(ctx context.Context) error {
 	const most = 3
-	j.watch.mu.Lock()
-	j.report.recoveries, j.report.longest = j.watch.took, j.watch.longest
-	j.watch.mu.Unlock()
+	j.report.recoveries, j.report.longest = j.watch.settled(), j.watch.longestDoubt()
 	told := map[uuid.UUID]bool{uuid.Nil: true}
 	for _, v := range j.report.violations {
 		if told[v.gid] || len(told) > most {

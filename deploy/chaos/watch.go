@@ -33,6 +33,20 @@ func (w *watch) mark() {
 	w.marks = append(w.marks, &mark{at: time.Now()})
 }
 
+// settled is how long each fault that is recovered from took.
+func (w *watch) settled() []time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.took)
+}
+
+// longestDoubt is how long a branch was seen prepared at most.
+func (w *watch) longestDoubt() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.longest
+}
+
 func (w *watch) run(ctx context.Context) {
 	const look = 50 * time.Millisecond
 	since := map[string]time.Time{}

@@ -35,6 +35,7 @@ func rows() []row {
 		{"outage", "a service refuses two calls of five, then all of them, then is well again", wholeService},
 		{"hops", "the last of three services in a row refuses, 300 GET/s at the first", threeHops},
 		{"deadline", "calls through three services; clients that go away", deadlines},
+		{"rolling", "every service of the shop and 3 nodes are restarted three times, one instance at a time, under POSTs", rolling},
 		{"consul", "Consul is killed, stopped, replaced by an empty one, and left without a leader, 100 calls/s", loseConsul},
 		{"cold", "the caller and one of 3 are killed and start while Consul is away", coldStart},
 		{"odd", "probes that hang, a flapping node, one instance only, none at all, a hundred that join at once", oddities},

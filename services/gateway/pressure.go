@@ -37,7 +37,7 @@ type pressure struct {
 
 const (
 	firstLimit  = 64
-	leastLimit  = 8
+	leastLimit  = 16 // enough to keep a few cores busy, however slow they are
 	mostLimit   = 1024
 	windowTime  = 100 * time.Millisecond
 	windowLeast = 10 // requests, without which a window says nothing

@@ -49,7 +49,7 @@ func TestAdmit(t *testing.T) {
 				return &contract.Body[thing]{Body: thing{in.ID, "found"}}, nil
 			})
 			call := func(id uuid.UUID, priority string) *httptest.ResponseRecorder {
-				w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/v1/things/"+id.String(), nil)
+				w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/things/"+id.String(), http.NoBody)
 				if priority != "" {
 					r.Header.Set(mesh.HeaderPriority, priority)
 				}
@@ -157,7 +157,7 @@ func TestInherit(t *testing.T) {
 				}
 				_ = resp.Body.Close()
 			}))
-			r := httptest.NewRequest(http.MethodGet, "/", nil)
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", http.NoBody)
 			r.Header = tt.header
 			s.Handler().ServeHTTP(httptest.NewRecorder(), r)
 			if len(seen) != tt.tries {

@@ -29,7 +29,8 @@ func (f fixed) Instances(_ context.Context, service string) ([]registry.Instance
 // A client calls services by name. Nothing else about it is special: it takes contexts, and gives responses and errors.
 func ExampleNew() {
 	product := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = fmt.Fprintf(w, "%s %s at %s", r.Method, r.URL.Path, r.Host)
+		w.Header().Set("Asked-As", r.Host)
+		_, _ = io.WriteString(w, "a thing")
 	}))
 	defer product.Close()
 	where := fixed{"product": {{ID: "product-1", Addr: product.Listener.Addr().String()}}}
@@ -47,8 +48,8 @@ func ExampleNew() {
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
-	fmt.Println(string(b))
-	// Output: GET /v1/products/42 at product
+	fmt.Println(string(b), "from", resp.Header.Get("Asked-As"))
+	// Output: a thing from product
 }
 
 // A whole program: it finds others through Consul, and others find it. It starts, serves and calls whether or not Consul is
@@ -79,7 +80,9 @@ func Example_program() {
 	// Serve with m.Client() until ctx ends. Then stop keeping, leave, and serve on for the three seconds in which the last
 	// callers notice.
 	<-ctx.Done()
-	<-kept
+	if err := <-kept; err != nil {
+		log.Error("register", "error", err)
+	}
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 	defer cancel()
 	if err := consul.Deregister(leave, me); err != nil {

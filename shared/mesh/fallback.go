@@ -54,9 +54,9 @@ func (c *call) fallBack(t trial) trial {
 	case clientError, limited, canceled, badRequest, closed:
 		return t
 	}
-	resp := c.svc.answers.find(key, c.mesh.deps.Now(), min(c.fallback.Stale, stalest))
+	resp := c.svc.answers.find(key, c.mesh.deps.Now(), min(c.fallback.Stale, stalest)) //nolint:bodyclose // its caller closes it
 	if resp == nil && c.fallback.Default != nil {
-		resp = defaultAnswer(c.fallback.Default)
+		resp = defaultAnswer(c.fallback.Default) //nolint:bodyclose // its caller closes it
 	}
 	if resp == nil {
 		return t

@@ -151,8 +151,13 @@ func TestFallback_whatIsRemembered(t *testing.T) {
 
 		f["a"] = reply(500)
 		for _, tt := range []struct{ url, token, want string }{
-			{"/mine", "Bearer a", "goods"}, {"/mine", "Bearer b", ""}, {"/mine", "", ""}, {"/mine?x", "Bearer a", ""},
-			{"/large", "", ""}, {"/secret", "", ""}, {"/half", "", ""},
+			{"/mine", "Bearer a", "goods"},
+			{"/mine", "Bearer b", ""},
+			{"/mine", "", ""},
+			{"/mine?x", "Bearer a", ""},
+			{"/large", "", ""},
+			{"/secret", "", ""},
+			{"/half", "", ""},
 		} {
 			if got, origin := ask(tt.url, "Authorization", tt.token); got != tt.want || (origin != "") != (tt.want != "") {
 				t.Errorf("%s with %q: got %q from %q, want %q", tt.url, tt.token, got, origin, tt.want)

@@ -245,13 +245,13 @@ func TestResponseBody(t *testing.T) {
 			_, _ = io.WriteString(w, "drip ")
 			_ = http.NewResponseController(w).Flush()
 			select {
-			case <-time.After(5 * time.Millisecond):
+			case <-time.After(15 * time.Millisecond):
 			case <-r.Context().Done():
 				return
 			}
 		}
 	})
-	m, _ := newMesh(t, Config{ReadTimeout: 100 * time.Millisecond}, s)
+	m, _ := newMesh(t, Config{ReadTimeout: 700 * time.Millisecond}, s)
 	client := m.Client()
 	open := func(ctx context.Context, client *http.Client) *http.Response {
 		req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://product/drip", nil)
@@ -268,19 +268,19 @@ func TestResponseBody(t *testing.T) {
 	}
 	b, err := io.ReadAll(resp.Body)
 	if len(b) != 500 || err != nil {
-		t.Errorf("a body of half a second: got %d bytes, %v", len(b), err)
+		t.Errorf("a body of a second and a half: got %d bytes, %v", len(b), err)
 	}
 	_ = resp.Body.Close()
 	_ = resp.Body.Close()
 
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 800*time.Millisecond)
 	defer cancel()
 	resp = open(ctx, client)
 	if _, err = io.ReadAll(resp.Body); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("past the deadline: got %v", err)
 	}
 	_ = resp.Body.Close()
-	short, _ := newMesh(t, Config{CallTimeout: 150 * time.Millisecond}, s)
+	short, _ := newMesh(t, Config{CallTimeout: 800 * time.Millisecond}, s)
 	resp = open(t.Context(), short.Client())
 	if _, err = io.ReadAll(resp.Body); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("past the mesh's own deadline: got %v", err)
@@ -331,7 +331,7 @@ func TestUnderReverseProxy(t *testing.T) {
 			_, _ = w.Write(b)
 		}
 	})
-	m, _ := newMesh(t, Config{CallTimeout: 300 * time.Millisecond}, s)
+	m, _ := newMesh(t, Config{CallTimeout: 1500 * time.Millisecond}, s)
 	product := &url.URL{Scheme: "http", Host: "product"}
 	proxy := httptest.NewServer(&httputil.ReverseProxy{Transport: m, Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(product) }})
 	t.Cleanup(proxy.Close)
@@ -361,7 +361,7 @@ func TestUnderReverseProxy(t *testing.T) {
 		t.Fatalf("upgrade: got %v, %v", resp, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); {
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); {
 		_, _ = io.WriteString(conn, "ping\n")
 		if line, err := in.ReadString('\n'); line != "ping\n" {
 			t.Fatalf("echo: got %q, %v", line, err)

@@ -522,7 +522,7 @@ func TestWatch_copyGrowsOld(t *testing.T) {
 func TestRegistry_pathOfACopy(t *testing.T) {
 	t.Parallel()
 	r := &Registry{stateDir: "state"}
-	for service, want := range map[string]string{
+	for service, want := range map[string]string{ //nolint:gosec // a path that looks like one of secrets is the point
 		"product": "state/mesh/product.json", "../../etc/passwd": "state/mesh/..%2F..%2Fetc%2Fpasswd.json", "..": "state/mesh/...json",
 	} {
 		if got := r.path(service); got != want {
@@ -562,7 +562,7 @@ func TestRegistry_tokenFile(t *testing.T) {
 }
 
 // TLS to the agent is what Consul's own environment says.
-func TestNew_speaksTLSToTheAgent(t *testing.T) {
+func TestNew_speaksTLSToTheAgent(t *testing.T) { //nolint:paralleltest // the environment is the process's
 	srv := httptest.NewTLSServer(&agent{index: 1, ids: []string{"a"}, changed: make(chan struct{})})
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {

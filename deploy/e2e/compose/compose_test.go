@@ -139,7 +139,7 @@ func (p project) containers(t *testing.T) (all []container) {
 
 // Payment is killed, both of its instances, while customers buy, and comes back some seconds later: every purchase that
 // was begun ends paid, and the books agree. Before that, the load spreads over three instances of product.
-func TestCompose_paymentDiesInTheMiddleOfPurchases(t *testing.T) { //nolint:paralleltest // the only one here, and it takes the machine
+func TestCompose_paymentDiesInTheMiddleOfPurchases(t *testing.T) {
 	if !*ask {
 		t.Skip("run it with -compose: it needs Docker with Compose v2, and some minutes")
 	}

@@ -87,7 +87,7 @@ export class Graph {
     root.append(this.edges, this.nodes);
   }
 
-  /** draw takes services [{name, level, sub, href, label}] and pairs [{from, to, level, rate, label}]. */
+  /** draw takes services [{name, level, sub, href}] and pairs [{from, to, level, rate, label}]. */
   draw(services, pairs) {
     const names = services.map((s) => s.name);
     const at = this.#place(names);
@@ -96,7 +96,6 @@ export class Graph {
       const [x, y] = at.get(s.name);
       set(node.g, 'transform', `translate(${x} ${y})`);
       set(node.g, 'data-level', s.level);
-      set(node.a, 'aria-label', s.label);
       if (node.sub.textContent !== s.sub) node.sub.textContent = s.sub;
     }
     const wanted = new Set();
@@ -140,7 +139,7 @@ export class Graph {
     const sub = svg('text', { class: 'sub', y: 14 });
     const name = svg('text', { class: 'name', y: -2 });
     name.textContent = s.name;
-    const a = svg('a', { href: s.href }, svg('rect', { x: -48, y: -21, width: 96, height: 42, rx: 9 }), name, sub);
+    const a = svg('a', { href: s.href }, svg('rect', { x: -48, y: -21, width: 96, height: 42, rx: 9 }), name, ' ', sub);
     const g = svg('g', { class: 'node' }, a);
     this.nodes.append(g);
     const node = { g, a, sub };

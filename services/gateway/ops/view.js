@@ -192,7 +192,7 @@ export class View {
       const level = well === 0 ? 'bad' : well < mine.length ? 'warn' : 'ok';
       const rate = name === 'gateway' ? model.sum(window, (_, t) => t.caller === name).total : asked.total;
       const sub = `${well}/${mine.length} · ${number(rate / span)}/s`;
-      return { name, level, sub, href: `#instance-${mine[0]?.id || ''}`, label: `${name}: ${well} of ${mine.length} instances passing, ${number(rate / span)} requests a second. Show its instances.` };
+      return { name, level, sub, href: `#instance-${mine[0]?.id || ''}` };
     });
     this.#graph.draw(services, pairs.map((p) => {
       const key = keyOf(p);
