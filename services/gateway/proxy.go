@@ -58,6 +58,9 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, to route) {
 		ctx = mesh.WithPriority(ctx, p)
 	}
 	g.proxy.ServeHTTP(w, r.WithContext(ctx))
+	if f, ok := w.(http.Flusher); ok && w.Header().Get("Content-Length") != "" {
+		f.Flush() // the client need not wait until the request is counted and logged
+	}
 }
 
 // rewrite makes the request that a service gets. Headers for one hop only, those named in Connection too, are gone by now,

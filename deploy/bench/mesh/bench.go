@@ -25,7 +25,7 @@ func bench(ctx context.Context, phases []string, scale float64, out io.Writer) (
 	}
 	defer func() { err = errors.Join(err, r.tearDown(context.WithoutCancel(ctx))) }()
 	rep := &report{out: out}
-	fmt.Fprintf(out, "%-8s %-34s %12s %10s   %s\n", "phase", "what", "value", "bar", "of each round")
+	fmt.Fprintf(out, "%-8s %-38s %12s %10s   %s\n", "phase", "what", "value", "bar", "of each round")
 	for _, p := range all {
 		if len(phases) > 0 && !slices.Contains(phases, p.name) {
 			continue
@@ -82,7 +82,7 @@ func (r *report) judge(what string, rounds []float64, bar string, met bool) floa
 			each += fmt.Sprintf(" %.4g", v)
 		}
 	}
-	fmt.Fprintf(r.out, "%-8s %-34s %12.4g %10s  %s %s\n", r.phase, what, m, bar, each, remark)
+	fmt.Fprintf(r.out, "%-8s %-38s %12.4g %10s  %s %s\n", r.phase, what, m, bar, each, remark)
 	return m
 }
 
@@ -113,6 +113,13 @@ func callPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 		give("bare", us(m.bare))
 		give("added", us(m.added))
 		give("allocs", m.allocs)
+		if err != nil {
+			return err
+		}
+		m, err = r.secureCalls(ctx, int(4000*scale))
+		give("bare TLS", us(m.bare))
+		give("added TLS", us(m.added))
+		give("allocs TLS", m.allocs)
 		return err
 	})
 	if err != nil {
@@ -121,6 +128,9 @@ func callPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 	rep.line("bare client, p50 us", got["bare"])
 	rep.added = rep.atMost("by name, added p50 us", got["added"], 10)
 	rep.allocs = rep.atMost("by name, added allocations", got["allocs"], 20)
+	rep.line("bare client with mTLS, p50 us", got["bare TLS"])
+	rep.addedTLS = rep.line("by name with mTLS, added p50 us", got["added TLS"])
+	rep.line("by name with mTLS, added allocations", got["allocs TLS"])
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,13 +24,21 @@ type callResult struct {
 	allocs float64
 }
 
-// calls compares the mesh with a bare client on a kept connection to the only instance.
+// calls compares the mesh with a bare client on a kept connection to the only instance, whom Consul knows.
 func (r *rig) calls(ctx context.Context, n int) (callResult, error) {
-	m := mesh.New(mesh.Config{Caller: "bench"}, mesh.Deps{Resolver: r.registry, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
-	defer m.Close()
-	return compareCalls(ctx, n,
-		caller{&http.Client{Transport: &http.Transport{DisableCompression: true}}, "http://" + r.at.Plain + originPath},
-		caller{m.Client(), "http://order" + originPath})
+	return compareCalls(ctx, n, "http://"+r.at.Plain, nil, mesh.Deps{Resolver: r.registry})
+}
+
+// secureCalls is the same with mutual TLS on both sides.
+func (r *rig) secureCalls(ctx context.Context, n int) (callResult, error) {
+	secure, err := r.ca.client()
+	if err != nil {
+		return callResult{}, err
+	}
+	return compareCalls(ctx, n, "https://"+r.at.TLS, secure, mesh.Deps{
+		Resolver: fixed{{ID: r.at.TLS, Addr: r.at.TLS}},
+		TLS:      func(string) *tls.Config { return secure },
+	})
 }
 
 // caller asks for one thing, again and again.
@@ -59,7 +68,13 @@ func (c caller) call(ctx context.Context) error {
 }
 
 // compareCalls has the two take turns, one call each.
-func compareCalls(ctx context.Context, n int, bare, named caller) (callResult, error) {
+func compareCalls(ctx context.Context, n int, origin string, secure *tls.Config, deps mesh.Deps) (callResult, error) {
+	pool := &http.Transport{DisableCompression: true, TLSClientConfig: secure}
+	defer pool.CloseIdleConnections()
+	deps.Log, deps.Metrics = slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	m := mesh.New(mesh.Config{Caller: "bench"}, deps)
+	defer m.Close()
+	bare, named := caller{&http.Client{Transport: pool}, origin + originPath}, caller{m.Client(), "http://order" + originPath}
 	took, err := alternate(ctx, n, bare.call, named.call)
 	if err != nil {
 		return callResult{}, err
@@ -70,9 +85,9 @@ func compareCalls(ctx context.Context, n int, bare, named caller) (callResult, e
 			return callResult{}, err
 		}
 	}
-	b, _ := percentiles(took[0])
-	m, _ := percentiles(took[1])
-	return callResult{added: m - b, bare: b, allocs: allocs[1] - allocs[0]}, nil
+	plain, _ := percentiles(took[0])
+	byName, _ := percentiles(took[1])
+	return callResult{added: byName - plain, bare: plain, allocs: allocs[1] - allocs[0]}, nil
 }
 
 // alternate does each thing n times, in turns, and gives how long each took. Which is first changes from turn to turn.
