@@ -61,6 +61,9 @@ openapi: ## write the OpenAPI documents as the code has them, and what is made o
 postman: ## run the Postman collection against the shop that is up, or one of its own
 	@go run ./deploy/postman
 
+fuzz: ## ask every operation all sorts of things for FUZZ_SECONDS (150), and hold the answers to the OpenAPI document
+	@go run ./deploy/fuzz
+
 load: ## many customers for LOAD_SECONDS (60), then ten times too many; money and goods are counted afterwards (about 2 minutes)
 	@go run ./deploy/load
 
