@@ -4,7 +4,7 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e e2e-compose chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check ops-check lint fmt build tidy verify tools souk monitoring-check load
+.PHONY: help demo up down status test e2e e2e-compose chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check k8s-smoke ops-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
