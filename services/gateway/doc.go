@@ -21,5 +21,10 @@
 // (shared/httpapi), path, client's rate, table, login's rate, token, user's rate (gateway.go), and the proxy (proxy.go).
 // What is cheap to refuse is refused first: a signature costs as much to verify as all the rest together.
 //
+// Admins see at /ops how the shop is doing, live, and also when it is asked too much. The page is a shell that anybody may
+// load (ops.go); what it shows comes from /ops/stream, server-sent events for a token with that permission. While somebody
+// looks, and only then, the gateway reads every process that Consul knows of, each once (opswatch.go), and adds up what they
+// say: counts and histograms, never percentiles (opsview.go).
+//
 // Connections in flight are not capped yet, and WebSockets are not passed through.
 package gateway
