@@ -375,6 +375,13 @@ func (a *App) Serve(ctx context.Context) error {
 			a.fail(err)
 		}
 	}()
+	listed := make(chan struct{})
+	go func() { // others do not call us before
+		defer close(listed)
+		if a.registry.WaitPassing(regCtx, reg) == nil {
+			a.Log.InfoContext(ctx, "listed as passing")
+		}
+	}()
 	a.admin.ready.Store(true)
 	a.Log.InfoContext(ctx, "serving", "addr", l.Addr().String(), "admin", a.admin.addr.String())
 
@@ -389,6 +396,7 @@ func (a *App) Serve(ctx context.Context) error {
 	a.admin.ready.Store(false)
 	unregister()
 	<-registered
+	<-listed
 	dereg, cancel := context.WithTimeout(leave, leaveTime)
 	if err := a.registry.Deregister(dereg, reg); err != nil {
 		a.Log.WarnContext(leave, "leave Consul", "error", err)

@@ -197,7 +197,7 @@ func (s *service) newEndpoint(in registry.Instance) *endpoint {
 		TLSHandshakeTimeout:    time.Second,
 		MaxIdleConns:           0,                // no limit but the next
 		MaxIdleConnsPerHost:    64,               // the default of 2 makes nearly every request of a burst dial
-		MaxConnsPerHost:        0,                // MaxInflight is the limit, and does not wait
+		MaxConnsPerHost:        256,              // never reached: MaxInflight is the limit, and does not wait
 		IdleConnTimeout:        45 * time.Second, // less than the servers' 75 s: the client must be the one who closes
 		ResponseHeaderTimeout:  0,                // a try has its own
 		DisableCompression:     true,
