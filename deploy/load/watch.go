@@ -38,7 +38,7 @@ func (g growth) grows() bool {
 }
 
 // watch samples every instance until what it returns is called.
-func (l *load) watch(ctx context.Context) (stop func() []growth, err error) {
+func (l *load) watch(ctx context.Context) (stop func() []growth) {
 	ctx, cancel := context.WithCancel(ctx)
 	instances := l.shop.Instances("")
 	samples := map[string][]sample{}
@@ -67,7 +67,7 @@ func (l *load) watch(ctx context.Context) (stop func() []growth, err error) {
 			all = append(all, growth{in.Name, mean(s[len(s)/4 : len(s)/2]), mean(s[len(s)*3/4:]), time.Since(begin)})
 		}
 		return all
-	}, nil
+	}
 }
 
 func mean(samples []sample) (m sample) {

@@ -163,7 +163,6 @@ var variables = strings.NewReplacer("$__rate_interval", "15s", "$job", ".+") //n
 // hasData reports why a panel that asks expr would show nothing. Something that is no number, such as a ratio of nothing to
 // nothing, is nothing.
 func (c *check) hasData(ctx context.Context, expr string) error {
-
 	expr = variables.Replace(expr)
 	if strings.Contains(expr, "$") {
 		return errors.New("a variable in it is not known")

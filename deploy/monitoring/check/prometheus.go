@@ -34,10 +34,14 @@ func start(ctx context.Context, bin, files, dir, admin string) (*prometheus, err
 	}
 	changed := string(text)
 	for _, change := range [][2]string{
-		{"http://gateway:9090/", "http://" + admin + "/"}, {"refresh_interval: 15s", "refresh_interval: 1s"},
-		{"scrape_interval: 15s", "scrape_interval: 1s"}, {"scrape_timeout: 5s", "scrape_timeout: 1s"},
+		{"http://gateway:9090/", "http://" + admin + "/"},
+		{"refresh_interval: 15s", "refresh_interval: 1s"},
+		{"scrape_interval: 15s", "scrape_interval: 1s"},
+		{"scrape_timeout: 5s", "scrape_timeout: 1s"},
 		{"evaluation_interval: 15s", "evaluation_interval: 1s"},
-		{"rule_files: [", "rule_files: [" + files + "/"}, {", shop.yml", ", " + files + "/shop.yml"}, {", slo.yml", ", " + files + "/slo.yml"},
+		{"rule_files: [", "rule_files: [" + files + "/"},
+		{", shop.yml", ", " + files + "/shop.yml"},
+		{", slo.yml", ", " + files + "/slo.yml"},
 	} {
 		if strings.Count(changed, change[0]) != 1 {
 			return nil, fmt.Errorf("prometheus.yml does not say %q once", change[0])
@@ -45,7 +49,7 @@ func start(ctx context.Context, bin, files, dir, admin string) (*prometheus, err
 		changed = strings.Replace(changed, change[0], change[1], 1)
 	}
 	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte(changed), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(changed), 0o600); err != nil { //nolint:gosec // in a folder of our own
 		return nil, err
 	}
 	port, err := testkit.FreePort(ctx)
