@@ -49,7 +49,7 @@ model: souk ## check the model of two-phase commit with spin, and that the check
 	@$(SOUK) model
 
 k8s-check: ## check the Kubernetes manifests against the API, kube-score and the rules of the house, and that the check can fail
-	@mkdir -p .souk/bin && cd deploy/k8s/check && export GOWORK=off && go test ./... && go build -trimpath -o ../../../.souk/bin/k8s-check .
+	@mkdir -p .souk/bin && cd deploy/k8s/check && export GOWORK=off && go test -count=1 ./... && go build -trimpath -o ../../../.souk/bin/k8s-check .
 	@.souk/bin/k8s-check $(wildcard deploy/k8s/overlays/*)
 
 monitoring-check: ## check alert rules and every dashboard panel on a real Prometheus watching a shop with faults (about a minute)
