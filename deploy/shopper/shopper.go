@@ -16,6 +16,7 @@ import (
 	"souk/shared/contract/payment"
 	"souk/shared/contract/product"
 	"souk/shared/contract/user"
+	"souk/shared/fault"
 	"souk/shared/money"
 
 	"github.com/google/uuid"
@@ -148,12 +149,22 @@ func (p *Person) Buy(ctx context.Context, productID uuid.UUID, quantity int64) (
 	}
 }
 
-// Refund gives all that is left of a payment back, and the goods too; p must be an admin.
+// Refund gives all that is left of a payment back, and the goods too; p must be an admin. A payment that is decided and
+// that the payment service has not heard of yet is asked for again: under load that takes a moment.
 func (p *Person) Refund(ctx context.Context, paymentID uuid.UUID) error {
 	in := &payment.RefundInput{ByID: contract.ByID{ID: paymentID}}
 	in.Body.Reason, in.Body.Restock = "changed their mind", true
-	_, err := payment.RefundPayment.Call(ctx, p.Client, in)
-	return err
+	for deadline := time.Now().Add(patience); ; {
+		_, err := payment.RefundPayment.Call(ctx, p.Client, in)
+		if !fault.HasCode(err, "illegal_state") || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 // Goods puts a new product on sale; p must be an admin.
