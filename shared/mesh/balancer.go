@@ -27,12 +27,12 @@ const (
 // instance that came back after a second would be shunned for the minute in which its penalty decays. The zero value has
 // no score.
 type latency struct {
-	mu        sync.Mutex // of those who write
-	penalised bool
+	mu sync.Mutex // of those who write
 
 	// Read without the lock, perhaps one of them older than the other: then a score is off by one sample.
-	mean atomic.Uint64 // bits of a float64, nanoseconds; 0 without a sample
-	at   atomic.Int64  // unix nanoseconds
+	mean      atomic.Uint64 // bits of a float64, nanoseconds; 0 without a sample
+	at        atomic.Int64  // unix nanoseconds
+	penalised atomic.Bool
 }
 
 // penalise notes a failure as if it had taken that long.
@@ -40,7 +40,7 @@ func (l *latency) penalise(now time.Time, d time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sample(now.UnixNano(), d)
-	l.penalised = true
+	l.penalised.Store(true)
 }
 
 func (l *latency) observe(now time.Time, took time.Duration) {
@@ -51,9 +51,12 @@ func (l *latency) observe(now time.Time, took time.Duration) {
 
 func (l *latency) sample(now int64, took time.Duration) {
 	s, mean, at := max(float64(took), 1), math.Float64frombits(l.mean.Load()), l.at.Load()
-	served := l.penalised && now-int64(took) >= at
+	served := l.penalised.Load() && now-int64(took) >= at
 	if s >= mean || served {
-		mean, l.penalised = s, l.penalised && !served
+		mean = s
+		if served {
+			l.penalised.Store(false)
+		}
 	} else {
 		w := fade(now - at)
 		mean = mean*w + s*(1-w)

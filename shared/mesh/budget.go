@@ -5,13 +5,15 @@ import (
 	"time"
 )
 
-// seconds that a window looks back: the current one, which has only begun, and ten whole ones. With nine, what was spent in
-// the last moments of a second would be forgotten little more than nine seconds later, and could be spent again.
-const seconds = 11
+// The seconds that a window can look back, the current one, which has only begun, among them.
+const (
+	withinTen = 10 // nine whole ones: no more than ten seconds
+	beyondTen = 11 // ten whole ones: no less
+)
 
-// window counts two things over the last ten seconds. The zero value is empty. It is not locked.
+// window counts two things. The zero value is empty. It is not locked.
 type window struct {
-	buckets [seconds]struct {
+	buckets [beyondTen]struct {
 		second int64
 		a, b   int
 	}
@@ -19,7 +21,7 @@ type window struct {
 
 func (w *window) add(now time.Time, a, b int) {
 	second := now.Unix()
-	bucket := &w.buckets[second%seconds]
+	bucket := &w.buckets[second%beyondTen]
 	if bucket.second != second {
 		bucket.second, bucket.a, bucket.b = second, 0, 0
 	}
@@ -27,7 +29,8 @@ func (w *window) add(now time.Time, a, b int) {
 	bucket.b += b
 }
 
-func (w *window) sum(now time.Time) (a, b int) {
+// sum is what was counted in so many seconds.
+func (w *window) sum(now time.Time, seconds int64) (a, b int) {
 	for i := range w.buckets {
 		if age := now.Unix() - w.buckets[i].second; age >= 0 && age < seconds {
 			a += w.buckets[i].a
@@ -73,6 +76,9 @@ func (b *budget) balance(now time.Time) float64 {
 }
 
 func (b *budget) left(now time.Time) float64 {
-	calls, retries := b.seen.sum(now)
+	// What was spent counts for ten seconds at least, and what was earned for ten at most. Otherwise what is spent at the end of
+	// a second could be spent again little more than nine seconds later.
+	calls, _ := b.seen.sum(now, withinTen)
+	_, retries := b.seen.sum(now, beyondTen)
 	return b.ratio*float64(calls) + b.reserve*10 - float64(retries)
 }

@@ -24,6 +24,7 @@ type call struct {
 
 	wasHedged bool // two tries were made at once
 	probe     bool // the breaker is half open
+	suspect   bool // the instance tried last had failed the time before
 }
 
 // newCall reads what is asked. Its error is an *Error.

@@ -57,7 +57,7 @@ func (g *gate) record(cfg *Config, now time.Time, v verdict, refused bool) (reas
 	if g.refusals++; !refused {
 		g.refusals = 0
 	}
-	good, bad := g.recent.sum(now)
+	good, bad := g.recent.sum(now, withinTen)
 	switch {
 	case g.refusals >= cfg.EjectRefused:
 		return "refused"

@@ -77,7 +77,7 @@ func (p *pace) delay(now time.Time) time.Duration {
 func (p *pace) spend(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	calls, hedges := p.calls.sum(now)
+	calls, hedges := p.calls.sum(now, withinTen)
 	if float64(hedges+1) > hedgeShare*float64(calls) {
 		return false
 	}

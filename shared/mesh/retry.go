@@ -10,7 +10,9 @@ import (
 
 // tryUntilDone makes tries until one is final.
 func (c *call) tryUntilDone(ctx context.Context) trial {
-	c.svc.budget.call(c.mesh.deps.Now())
+	if !c.noRetry { // what may not be repeated earns nothing: retries of retries would be paid with it, hop by hop
+		c.svc.budget.call(c.mesh.deps.Now())
+	}
 	for attempt := 1; ; attempt++ {
 		t := c.attempt(ctx, attempt)
 		pause, again := c.another(ctx, t, attempt)
@@ -44,6 +46,7 @@ func (c *call) attempt(ctx context.Context, attempt int) trial {
 		return trial{outcome: full, err: errFull}
 	}
 	c.tried = append(c.tried, e)
+	c.suspect = probe || e.latency.penalised.Load()
 	if attempt == 1 && !probe && c.hedgeable() {
 		return c.hedged(ctx, endpoints, e, now, limit)
 	}
@@ -73,7 +76,11 @@ func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Du
 	}
 	switch rulings[t.outcome].repeat {
 	case never:
-		return 0, false
+		// A 500 is the request's own fault as often as not, and not repeated. But from an instance that failed the last time,
+		// too, while another did not, it is the instance's; and that it was asked at all was to find out about it.
+		if t.outcome != serverError || !c.suspect || !c.repeatable || c.noRetry || !c.svc.hasSound(c.tried) {
+			return 0, false
+		}
 	case harmless:
 		if !c.repeatable || c.noRetry {
 			return 0, false
@@ -100,6 +107,14 @@ func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Du
 func (s *service) hasOther(tried []*endpoint) bool {
 	set := s.set.Load()
 	return set != nil && slices.ContainsFunc(set.list, func(e *endpoint) bool { return !slices.Contains(tried, e) })
+}
+
+// hasSound tells whether the service has an instance that was not tried yet, is in service, and did not fail the last time.
+func (s *service) hasSound(tried []*endpoint) bool {
+	set := s.set.Load()
+	return set != nil && slices.ContainsFunc(set.list, func(e *endpoint) bool {
+		return !slices.Contains(tried, e) && !e.gate.ejected() && !e.latency.penalised.Load()
+	})
 }
 
 // discard gives up a response that another try will replace. A short rest is read so that the connection can be used again.

@@ -276,6 +276,62 @@ func TestHeaders_priority(t *testing.T) {
 	}
 }
 
+// One instance answers 500 at once, another is well. Callers notice when it begins; what is asked of it later, to find out
+// whether it is well again, is asked of the other one too, unless asking twice is not harmless. When all answer so, nothing
+// is repeated.
+func TestRetry_hidesFindingOut(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, method string
+		other        int
+		bad, seen    int // at most: calls that fail, requests beyond the calls
+	}{
+		{"a read", "GET", 200, 2, 30},
+		{"a write", "POST", 200, 30, 0},
+		{"all ill", "GET", 500, 600, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var seen atomic.Int64
+				m, _ := newFakeMesh(Config{BreakerRatio: 2}, fakes{
+					"ill": counted(&seen, reply(500)), "other": counted(&seen, after(5*time.Millisecond, c.other)),
+				}, "ill", "other")
+				calls, failed := 0, 0
+				for range 600 {
+					calls++
+					if code, err := ask(context.Background(), m, c.method); err != nil || code != 200 {
+						failed++
+					}
+					pass(100 * time.Millisecond)
+				}
+				if extra := int(seen.Load()) - calls; failed > c.bad || extra > c.seen {
+					t.Errorf("%d of %d calls failed, %d requests more than calls; want at most %d and %d", failed, calls, extra, c.bad, c.seen)
+				}
+			})
+		})
+	}
+}
+
+// Calls that may not be repeated earn no retries for others.
+func TestBudget_ofCallsThatMayBeRepeated(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen atomic.Int64
+		m, _ := newFakeMesh(Config{BreakerRatio: 2}, fakes{"a": counted(&seen, reply(503))}, "a")
+		once := WithoutRetry(context.Background())
+		for range 1000 {
+			_, _ = ask(once, m, "GET")
+		}
+		for range 100 {
+			_, _ = get(m)
+		}
+		if extra := seen.Load() - 1100; extra != 40 {
+			t.Errorf("%d retries of 100 calls, want 10 and 30", extra)
+		}
+	})
+}
+
 // Whatever the fraction of a second in which a caller begins: no more retries in its first ten seconds than a tenth of its
 // calls and three a second, nor in the long run.
 func TestBudget_overTenSecondsAndMore(t *testing.T) {
