@@ -143,6 +143,7 @@ func killUnderPost(ctx context.Context, t *trial) error {
 		}
 		return false
 	})
+	t.atMost("the second serves again after its start", t.recovery.Seconds(), 5, " s")
 	made, twice, err := t.made(up)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"souk/deploy/local"
@@ -24,29 +25,33 @@ type row struct {
 	run        func(context.Context, *trial) error
 }
 
-func rows() []row {
-	return []row{
+// rows are the matrix: first the rows that judge times, each alone on the machine; then those that count, beside the longest.
+func rows() (alone, beside []row, longest row) {
+	alone = []row{
 		{"kill", "kill -9 one of 3 under 300 GET/s, start it again", killOne},
 		{"post", "kill -9 two of 3 in turn under 300 POST/s without a key", killUnderPost},
 		{"fast500", "one of 3 answers 500 at once, 300 GET/s", failFast},
 		{"hang", "one of 3 takes calls and never answers, then another is stopped (SIGSTOP), 300 GET/s", hangOne},
 		{"slow", "one of 3, then two of 4 are 60 times slower, 300 GET/s", slowDown},
-		{"innocent", "2000 answers of 4xx, 1000 calls given up by their caller", blameless},
-		{"outage", "a service refuses two calls of five, then all of them, then is well again", wholeService},
+		{"outage", "a service refuses a quarter of its calls, then all of them, then is well again", wholeService},
 		{"hops", "the last of three services in a row refuses, 300 GET/s at the first", threeHops},
 		{"deadline", "calls through three services; clients that go away", deadlines},
-		{"rolling", "every service of the shop and 3 nodes are restarted three times, one instance at a time, under POSTs", rolling},
+	}
+	beside = []row{
+		{"innocent", "2000 answers of 4xx, 1000 calls given up by their caller", blameless},
 		{"consul", "Consul is killed, stopped, replaced by an empty one, and left without a leader, 100 calls/s", loseConsul},
 		{"cold", "the caller and one of 3 are killed and start while Consul is away", coldStart},
 		{"odd", "probes that hang, a flapping node, one instance only, none at all, a hundred that join at once", oddities},
 	}
+	return alone, beside, row{"rolling", "every service of the shop and 3 nodes are restarted three times, one instance at a time, under POSTs", rolling}
 }
 
 // run runs the rows, all of them if none is selected, and prints the matrix.
 func run(ctx context.Context, selected []string, seed uint64, out io.Writer) (err error) {
-	all := rows()
+	alone, beside, longest := rows()
+	wanted := func(r row) bool { return len(selected) == 0 || slices.Contains(selected, r.name) }
 	for _, name := range selected {
-		if !slices.ContainsFunc(all, func(r row) bool { return r.name == name }) {
+		if !slices.ContainsFunc(slices.Concat(alone, beside, []row{longest}), func(r row) bool { return r.name == name }) {
 			return fmt.Errorf("there is no row %q", name)
 		}
 	}
@@ -67,30 +72,48 @@ func run(ctx context.Context, selected []string, seed uint64, out io.Writer) (er
 	}
 	defer func() { err = errors.Join(err, consul.Stop(context.WithoutCancel(ctx))) }()
 
-	fmt.Fprintf(out, "chaos-mesh: seed %d, logs in %s\n", seed, dir)
+	fmt.Fprintf(out, "chaos-mesh: seed %d, logs and calls in %s\n", seed, dir)
 	fmt.Fprintf(out, "%-9s %7s %9s %9s %9s %9s %11s %6s\n", "row", "calls", "success", "p99 ms", "healthy", "recovery", "goroutines", "files")
-	ran, passed := 0, 0
-	for i, r := range all {
-		if len(selected) > 0 && !slices.Contains(selected, r.name) {
-			continue
-		}
-		ran++
-		t := &trial{row: r, world: world{consul: consul.Addr, dir: dir, seed: seed + uint64(i)<<32}}
-		if err := t.try(ctx); err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
+	var trials []*trial
+	begin := func(r row) *trial {
+		t := &trial{row: r, world: world{consul: consul.Addr, dir: dir, seed: seed + uint64(len(trials))<<32}}
+		trials = append(trials, t)
+		return t
+	}
+	inTurn := func(rows []row) {
+		for _, r := range rows {
+			if wanted(r) {
+				t := begin(r)
+				t.try(ctx)
+				t.print(out)
 			}
-			t.fail(err)
 		}
-		if t.print(out) {
+	}
+	inTurn(alone)
+	var lane sync.WaitGroup
+	if wanted(longest) {
+		t := begin(longest)
+		lane.Go(func() { t.try(ctx) })
+		inTurn(beside)
+		lane.Wait()
+		t.print(out)
+	} else {
+		inTurn(beside)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	passed := 0
+	for _, t := range trials {
+		if t.passed() {
 			passed++
 		}
 		if err := t.record(); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(out, "chaos-mesh: rows=%d passed=%d\n", ran, passed)
-	if passed < ran {
+	fmt.Fprintf(out, "chaos-mesh: rows=%d passed=%d\n", len(trials), passed)
+	if passed < len(trials) {
 		return errBars
 	}
 	return nil
@@ -114,13 +137,14 @@ type check struct {
 	met  bool
 }
 
-func (t *trial) try(ctx context.Context) (err error) {
+// try runs the row. What keeps it from being carried through is one of its checks.
+func (t *trial) try(ctx context.Context) {
 	begin := time.Now()
-	defer func() {
-		t.took = time.Since(begin)
-		err = errors.Join(err, t.tearDown(context.WithoutCancel(ctx)))
-	}()
-	return t.row.run(ctx, t)
+	err := t.row.run(ctx, t)
+	if err = errors.Join(err, t.tearDown(context.WithoutCancel(ctx))); err != nil {
+		t.fail(err)
+	}
+	t.took = time.Since(begin)
 }
 
 // atMost and atLeast hold something against its bar.
@@ -139,11 +163,15 @@ func (t *trial) fail(err error) {
 	t.checks = append(t.checks, check{"carried through", err.Error(), false})
 }
 
-// print prints the row and what was held against its bars, and reports whether all of it was met.
-func (t *trial) print(out io.Writer) bool {
-	met := !slices.ContainsFunc(t.checks, func(c check) bool { return !c.met }) && len(t.checks) > 0
+// passed says that something was held against a bar, and everything that was met it.
+func (t *trial) passed() bool {
+	return len(t.checks) > 0 && !slices.ContainsFunc(t.checks, func(c check) bool { return !c.met })
+}
+
+// print prints the row and what was held against its bars.
+func (t *trial) print(out io.Writer) {
 	verdict := "passed"
-	if !met {
+	if !t.passed() {
 		verdict = "FAILED"
 	}
 	fmt.Fprintf(out, "%-9s %7d %8.3f%% %9.1f %9.1f %8.2fs %+11d %+6d   %s in %.0f s: %s\n", t.name, len(t.during), 100*t.during.success(),
@@ -155,7 +183,6 @@ func (t *trial) print(out io.Writer) bool {
 		}
 		fmt.Fprintf(out, "       %s %s: %s\n", mark, c.what, c.text)
 	}
-	return met
 }
 
 // record leaves the calls of the row beside the logs, for whoever wants to know which were slow, or failed, and when.
