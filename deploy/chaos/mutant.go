@@ -35,11 +35,11 @@ func Mutants() []*Mutant {
 		{
 			Name: "forget-the-tombstone",
 			file: "shared/twopc/participant.go",
-			right: `		first, err := insert(tx, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
+			right: `		first, err := insert(tx.DB, row{GID: d.GID, Branch: d.Branch, State: Aborted, FinishedAt: now(p)})
 		if err != nil || first {
 			return Aborted, err
 		}`,
-			wrong: `		if first := true; first {
+			wrong: `		if _, err := find(tx.DB, d.GID, d.Branch); errors.Is(err, gorm.ErrRecordNotFound) {
 			return Aborted, nil
 		}`,
 		},
@@ -47,15 +47,14 @@ func Mutants() []*Mutant {
 			Name: "commit-before-it-is-on-disk",
 			file: "services/coordinator/driver.go",
 			right: `	crash.At(before)
-	truth, won, err := s.register.decide(ctx, d, lazily)
+	r, err := s.decide(ctx, d, lazily)
 `,
 			wrong: `	crash.At(before)
-	truth, won, err := d, true, error(nil)
-	decide := func() { _, _, _ = s.register.decide(context.WithoutCancel(ctx), d, lazily) }
+	r, err := ruling{truth: d}, error(nil)
 	if d.Outcome == coordinator.Committed {
-		time.AfterFunc(50*time.Millisecond, decide)
+		time.AfterFunc(50*time.Millisecond, func() { _, _ = s.decide(context.WithoutCancel(ctx), d, lazily) })
 	} else {
-		truth, won, err = s.register.decide(ctx, d, lazily)
+		r, err = s.decide(ctx, d, lazily)
 	}
 `,
 		},

@@ -146,10 +146,10 @@ func pointsOf(service string) []string {
 		return points
 	}
 	if service == "coordinator" {
-		points := around(coordinator, crash.BeforeSend, crash.AfterSend, "prepare", "finish")
+		points := around(coordinator, crash.BeforeSend, crash.AfterSend, "prepare", "prepare-all", "finish")
 		return around(points, crash.BeforeServe, crash.BeforeAnswer, "begin", "resolve", "abort")
 	}
-	points := around(participant, crash.BeforeServe, crash.BeforeAnswer, "prepare", "finish")
+	points := around(participant, crash.BeforeServe, crash.BeforeAnswer, "prepare", "prepare-all", "finish")
 	points = around(points, crash.BeforeSend, crash.AfterSend, "resolve")
 	switch service {
 	case "order":
