@@ -149,14 +149,14 @@ func (p *Person) Buy(ctx context.Context, productID uuid.UUID, quantity int64) (
 	}
 }
 
-// Refund gives all that is left of a payment back, and the goods too; p must be an admin. A payment that is decided and
-// that the payment service has not heard of yet is asked for again: under load that takes a moment.
+// Refund gives all that is left of a payment back, and the goods too; p must be an admin. While a
+// service has not heard yet that what is paid is paid, which takes a moment under load, it is asked again.
 func (p *Person) Refund(ctx context.Context, paymentID uuid.UUID) error {
 	in := &payment.RefundInput{ByID: contract.ByID{ID: paymentID}}
 	in.Body.Reason, in.Body.Restock = "changed their mind", true
 	for deadline := time.Now().Add(patience); ; {
 		_, err := payment.RefundPayment.Call(ctx, p.Client, in)
-		if !fault.HasCode(err, "illegal_state") || time.Now().After(deadline) {
+		if !fault.Is(err, fault.Conflict) || time.Now().After(deadline) {
 			return err
 		}
 		select {
