@@ -58,7 +58,7 @@ func (s sparse) MarshalJSON() ([]byte, error) {
 	pairs := [][2]uint64{}
 	for i, n := range s {
 		if n > 0 {
-			pairs = append(pairs, [2]uint64{uint64(i), n}) //nolint:gosec // an index
+			pairs = append(pairs, [2]uint64{uint64(i), n})
 		}
 	}
 	return json.Marshal(pairs)

@@ -36,7 +36,7 @@ type Callee struct {
 	Name      string            `json:"name"`
 	Calls     map[string]uint64 `json:"calls"`   // by result, as in mesh_client_requests_total; no zeros
 	Tries     Tries             `json:"tries"`   // at instances: what would have become of the calls without retries
-	Retries   uint64            `json:"retries"` // tries after a call's first
+	Retries   uint64            `json:"retries"` // tries besides a call's first, hedges among them
 	Latency   Histogram         `json:"latency"` // of calls that were sent and not given up by their caller
 	Breakers  []Breaker         `json:"breakers"`
 	Instances []Endpoint        `json:"instances"` // by ID
@@ -98,7 +98,7 @@ type Histogram [HistogramBuckets]uint64
 
 // bucketOf is the bucket of d: the octave above 64 µs, and which half of it.
 func bucketOf(d time.Duration) int {
-	us := uint64(max(0, d/time.Microsecond)) //nolint:gosec // not negative
+	us := uint64(max(0, d/time.Microsecond))
 	octave := bits.Len64(us >> 6)            // 0 below 64 µs
 	if octave == 0 {
 		return 0
@@ -158,7 +158,7 @@ func (t *tally) ended(c *call, o outcome, took time.Duration) {
 	t.calls[o].Add(1)
 	n := len(c.tried)
 	if n > 1 {
-		t.retries.Add(uint64(n - 1)) //nolint:gosec // positive
+		t.retries.Add(uint64(n - 1))
 	}
 	if n > 0 && o != canceled {
 		t.latency[bucketOf(took)].Add(1)

@@ -5,7 +5,7 @@ export default defineConfig({
   testMatch: 'ops.spec.js',
   outputDir: `${process.env.PICTURES}/failed`,
   workers: 1,
-  timeout: 240_000, // a machine may have other work
+  timeout: 600_000, // a machine may have other work
   expect: { timeout: 20_000 },
   reporter: [['list'], ['json', { outputFile: process.env.REPORT }]],
   use: {
