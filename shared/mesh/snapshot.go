@@ -99,7 +99,7 @@ type Histogram [HistogramBuckets]uint64
 // bucketOf is the bucket of d: the octave above 64 µs, and which half of it.
 func bucketOf(d time.Duration) int {
 	us := uint64(max(0, d/time.Microsecond))
-	octave := bits.Len64(us >> 6)            // 0 below 64 µs
+	octave := bits.Len64(us >> 6) // 0 below 64 µs
 	if octave == 0 {
 		return 0
 	}
