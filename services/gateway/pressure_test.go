@@ -34,9 +34,9 @@ func crowded(p *pressure, now *time.Time, n int, fit float64) (most int) {
 func TestPressure_findsHowMuchFits(t *testing.T) {
 	t.Parallel()
 	p, now := newPressure(nil), time.Now()
-	crowded(p, &now, 10_000, 30)
-	if p.limit < 15 || p.limit > 40 {
-		t.Errorf("30 fit, and %v are let in", p.limit)
+	crowded(p, &now, 10_000, 100)
+	if p.limit < leastLimit || p.limit > 130 {
+		t.Errorf("100 fit, and %v are let in", p.limit)
 	}
 	crowded(p, &now, 10_000, 300)
 	if p.limit < 150 || p.limit > 400 {
@@ -73,7 +73,7 @@ func TestPressure_keepsRoomForWhoPays(t *testing.T) {
 			filled[priority]++
 		}
 	}
-	if filled[mesh.Sheddable] != 45 || filled[mesh.Normal] != 13 || filled[mesh.Critical] != 6 {
+	if filled[mesh.Sheddable] != 90 || filled[mesh.Normal] != 26 || filled[mesh.Critical] != 12 {
 		t.Errorf("of %d: %v", firstLimit, filled)
 	}
 }
