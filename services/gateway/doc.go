@@ -11,7 +11,8 @@
 //     X-Request-Timeout-Ms, Forwarded, X-Forwarded-*, X-Real-IP and Via from outside are removed, and written afresh
 //     where a service needs them. Only a peer in TRUSTED_PROXIES, which does all this before us, is believed.
 //   - A body is at most 1 MiB, a URL 8 KiB, the headers 64 KiB; client addresses and users call at a limited rate.
-//   - A token that reaches a service was valid here, at most five seconds ago. Services verify it all the same.
+//   - A token that reaches a service was valid here, at most a minute ago, and has not expired since. Services verify it
+//     all the same.
 //
 // And to the clients: every refusal is problem JSON, of the same shape as the services' own, but for what net/http cannot
 // read as a request (400, 431); an answer, or a problem, comes within 10 s; a request that may have been executed is

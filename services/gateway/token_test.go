@@ -15,7 +15,40 @@ import (
 	"github.com/google/uuid"
 )
 
-// A token is verified again when its few seconds are over, and one that is refused is refused every time.
+// What is remembered of a token ends with it: from then on each request is verified, though clocks may differ.
+func TestTokens_rememberNoneLongerThanItLives(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := time.Now()
+	expires := signed.Add(identity.AccessTokenLife).Truncate(time.Second)
+	now, asked := expires.Add(-time.Second), 0
+	tokens := newTokens(identity.NewVerifier(func(*jwt.Token) (any, error) {
+		asked++
+		return &key.PublicKey, nil
+	}, func() time.Time { return now }), func() time.Time { return now })
+	token, err := identity.Sign(identity.Principal{UserID: uuid.New()}, key, "k", signed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []struct {
+		now   time.Time
+		asked int
+	}{{now, 1}, {expires.Add(-time.Millisecond), 1}, {expires, 2}, {expires.Add(time.Second), 3}} {
+		now = at.now
+		if _, err := tokens.verify(token); err != nil || asked != at.asked {
+			t.Errorf("%s after it expired: %v, verified %d times, want %d", now.Sub(expires), err, asked, at.asked)
+		}
+	}
+	now = expires.Add(time.Minute)
+	if _, err := tokens.verify(token); !fault.HasCode(err, "token_expired") {
+		t.Errorf("a minute after it expired: %v", err)
+	}
+}
+
+// A token is verified again when its minute is over, and one that is refused is refused every time.
 func TestTokens_rememberTheValidForAWhile(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

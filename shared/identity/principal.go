@@ -5,6 +5,7 @@ package identity
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -57,7 +58,12 @@ type Principal struct {
 	Roles     []Role
 	SessionID uuid.UUID
 	token     string // as it was shown, to be passed on when calling another service for this person
+	expires   time.Time
 }
+
+// Expires is when the token that p has shown does; the zero time if there was none. For some seconds more, by which clocks
+// may differ, Verify takes it still.
+func (p Principal) Expires() time.Time { return p.expires }
 
 // May reports whether p may do what perm names.
 func (p Principal) May(perm Permission) bool {

@@ -111,7 +111,7 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 	if err != nil || id == uuid.Nil {
 		return Principal{}, invalid(errors.New("subject is no user id"))
 	}
-	return Principal{UserID: id, Roles: c.Roles, SessionID: c.SessionID, token: token}, nil
+	return Principal{UserID: id, Roles: c.Roles, SessionID: c.SessionID, token: token, expires: c.ExpiresAt.Time}, nil
 }
 
 func invalid(cause error) error {

@@ -181,9 +181,22 @@ func loadPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 			give(name, t.perSecond)
 			give(name+" cpu", us(t.cpu))
 			give(name+" p99", us(t.p99)/1e3)
+			give(name+" shed", float64(t.shed))
 			give("vs "+name, m["gateway"].perSecond/t.perSecond)
 			give("vs "+name+" cpu", float64(t.cpu)/float64(m["gateway"].cpu))
 		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	strangers, err := r.sign(4 * 10_000) // four times the tokens that the gateway remembers: each is verified anew
+	if err != nil {
+		return err
+	}
+	strange, err := rounds(3, func(give func(string, float64)) error {
+		m, err := r.pushOne(ctx, r.proxies[0], each, strangers)
+		give("cpu", us(m.cpu))
 		return err
 	})
 	if err != nil {
@@ -194,6 +207,8 @@ func loadPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 		rep.line(p.name+", CPU us per request", got[p.name+" cpu"])
 		rep.line(p.name+", p99 ms", got[p.name+" p99"])
 	}
+	rep.line("gateway, told to come back", got["gateway shed"])
+	rep.line("gateway, CPU us, every token new", strange["cpu"])
 	rep.line("by CPU, against caddy", got["vs caddy cpu"])
 	rep.line("by CPU, against nginx", got["vs nginx cpu"])
 	rep.caddy = rep.atLeast("requests/s, against caddy", got["vs caddy"], 1)

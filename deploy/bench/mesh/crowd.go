@@ -25,7 +25,7 @@ type crowdPlan struct {
 type crowdResult struct{ Connections, Requests int }
 
 const (
-	crowdAtOnce = 32
+	crowdAtOnce = 8 // fewer than the gateway lets in when it thinks that the services are slow
 	// crowdPerAddr of the connections come from one address of loopback: an address has 28 000 ports at most.
 	crowdPerAddr = 1000
 )

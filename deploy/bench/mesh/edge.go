@@ -8,7 +8,9 @@ import (
 	"time"
 )
 
-const loadClients = 64
+// loadClients are enough to keep a proxy's processor busy, and few enough for the gateway to let all of them in while the
+// services behind it are quick.
+const loadClients = 24
 
 // hops gives the median of a request to the origin itself ("direct") and through each proxy, all in turns, one at a time.
 func (r *rig) hops(ctx context.Context, n int) (map[string]time.Duration, error) {
@@ -60,6 +62,7 @@ type throughput struct {
 	perSecond float64
 	cpu       time.Duration // of the proxy, per request
 	p50, p99  time.Duration
+	shed      int // requests told to come back
 }
 
 // push loads each proxy for a while, one after the other.
@@ -91,6 +94,6 @@ func (r *rig) pushOne(ctx context.Context, p *proxy, each time.Duration, tokens 
 	}
 	after, err := cpu(p.pid)
 	return throughput{
-		perSecond: float64(m.Requests) / m.Took.Seconds(), cpu: (after - before) / time.Duration(m.Requests), p50: m.P50, p99: m.P99,
+		perSecond: float64(m.Requests) / m.Took.Seconds(), cpu: (after - before) / time.Duration(m.Requests), p50: m.P50, p99: m.P99, shed: m.Shed,
 	}, err
 }

@@ -23,10 +23,14 @@ type loadPlan struct {
 }
 
 type loadResult struct {
-	Requests int
+	Requests int // that were answered with 200
+	Shed     int // that were told to come back
 	Took     time.Duration
 	P50, P99 time.Duration
 }
+
+// shedPause is how long a client waits that was told to come back: less than it was told, for the sake of the measurement.
+const shedPause = 100 * time.Millisecond
 
 // makeLoad is a process that asks. It is as cheap as can be, to have the proxy be what is busy.
 func makeLoad(ctx context.Context, in io.Reader, out io.Writer) error {
@@ -47,7 +51,7 @@ func (p loadPlan) run(ctx context.Context, tokens []string) (loadResult, error) 
 		headers[i] = "Bearer " + t
 	}
 	took, errs := make([][]time.Duration, p.Clients), make([]error, p.Clients)
-	var turn atomic.Uint64
+	var turn, shed atomic.Uint64
 	var clients sync.WaitGroup
 	begin := time.Now()
 	end := begin.Add(p.For)
@@ -62,6 +66,12 @@ func (p loadPlan) run(ctx context.Context, tokens []string) (loadResult, error) 
 				if err := host.Do(req, resp); err != nil {
 					errs[i] = err
 					return
+				}
+				if resp.StatusCode() == fasthttp.StatusServiceUnavailable && len(resp.Header.Peek("Retry-After")) > 0 {
+					shed.Add(1)
+					<-time.After(shedPause)
+					now = time.Now()
+					continue
 				}
 				if resp.StatusCode() != fasthttp.StatusOK {
 					errs[i] = fmt.Errorf("%s answered %d: %.300s", p.Addr, resp.StatusCode(), resp.Body())
@@ -78,7 +88,10 @@ func (p loadPlan) run(ctx context.Context, tokens []string) (loadResult, error) 
 	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
 		return loadResult{}, err
 	}
-	r := loadResult{Requests: len(all), Took: time.Since(begin)}
+	if len(all) == 0 {
+		return loadResult{}, fmt.Errorf("%s answered nobody", p.Addr)
+	}
+	r := loadResult{Requests: len(all), Shed: int(shed.Load()), Took: time.Since(begin)}
 	r.P50, r.P99 = percentiles(all)
 	return r, nil
 }

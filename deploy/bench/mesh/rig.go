@@ -13,7 +13,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -37,6 +36,7 @@ var delays = []time.Duration{8 * time.Millisecond, 8 * time.Millisecond, 500 * t
 
 // rig is everything that is measured, and what is around it.
 type rig struct {
+	dir      string      // the shop's, with the log of every request
 	shop     *local.Shop // the gateway and Consul
 	registry *registry.Registry
 	key      *ecdsa.PrivateKey
@@ -77,12 +77,11 @@ func setUp(ctx context.Context, log io.Writer) (_ *rig, err error) {
 	if err := r.startOrigin(ctx); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp("", "souk-bench-")
-	if err != nil {
+	if r.dir, err = os.MkdirTemp("", "souk-bench-"); err != nil {
 		return nil, err
 	}
 	r.shop, err = local.Up(ctx, local.Config{
-		RunDir: dir, Log: log, NoSeed: true,
+		RunDir: r.dir, Log: log, NoSeed: true,
 		Instances: map[string]int{"gateway": 1, "order": 0, "user": 0, "product": 0, "payment": 0, "coordinator": 0},
 		Env:       func(string) []string { return gatewayEnv(1) },
 	})
@@ -92,14 +91,10 @@ func setUp(ctx context.Context, log io.Writer) (_ *rig, err error) {
 	if err := r.register(ctx); err != nil {
 		return nil, err
 	}
-	for range users {
-		token, err := r.token()
-		if err != nil {
-			return nil, err
-		}
-		r.tokens = append(r.tokens, token)
+	if r.tokens, err = r.sign(users); err != nil {
+		return nil, err
 	}
-	if err := r.startProxies(ctx, dir, log); err != nil {
+	if err := r.startProxies(ctx, log); err != nil {
 		return nil, err
 	}
 	r.load, err = startRole(ctx, "load", r.rest)
@@ -149,15 +144,15 @@ func (r *rig) register(ctx context.Context) (err error) {
 	return nil
 }
 
-func (r *rig) startProxies(ctx context.Context, dir string, log io.Writer) error {
+func (r *rig) startProxies(ctx context.Context, log io.Writer) error {
 	in := r.shop.Instances("gateway")[0]
 	r.proxies = []*proxy{{name: "gateway", addr: in.Addr, path: gatewayPath, pid: in.PID, stop: func() error { return nil }}}
 	if err := move(in.PID, r.edge); err != nil {
 		return err
 	}
 	for _, start := range []func() (*proxy, error){
-		func() (*proxy, error) { return startCaddy(ctx, r.root(), dir, r.at.Plain, r.edge, log) },
-		func() (*proxy, error) { return startNginx(ctx, dir, r.at.Plain, r.edge, log) },
+		func() (*proxy, error) { return startCaddy(ctx, r.root(), r.dir, r.at.Plain, r.edge, log) },
+		func() (*proxy, error) { return startNginx(ctx, r.dir, r.at.Plain, r.edge, log) },
 	} {
 		p, err := start()
 		if err != nil {
@@ -176,10 +171,17 @@ func (r *rig) root() string {
 	return root
 }
 
-// token is a new user's.
-func (r *rig) token() (string, error) {
-	p := identity.Principal{UserID: uuid.New(), SessionID: uuid.New(), Roles: []identity.Role{identity.Customer}}
-	return identity.Sign(p, r.key, keyID, time.Now())
+// sign makes the tokens of n new users.
+func (r *rig) sign(n int) ([]string, error) {
+	tokens := make([]string, n)
+	for i := range tokens {
+		p := identity.Principal{UserID: uuid.New(), SessionID: uuid.New(), Roles: []identity.Role{identity.Customer}}
+		var err error
+		if tokens[i], err = identity.Sign(p, r.key, keyID, time.Now()); err != nil {
+			return nil, err
+		}
+	}
+	return tokens, nil
 }
 
 const keyID = "bench"
@@ -214,8 +216,8 @@ func (r *rig) tearDown(ctx context.Context) (err error) {
 	if r.shop != nil {
 		err = errors.Join(err, r.shop.Down(ctx))
 	}
+	if err == nil && r.dir != "" {
+		err = os.RemoveAll(r.dir)
+	}
 	return err
 }
-
-// logDir is where the gateway's log of requests is, which grows by some hundred bytes for each.
-func logDir(runDir string) string { return filepath.Join(runDir, "logs") }
