@@ -64,6 +64,9 @@ postman: ## run the Postman collection against the shop that is up, or one of it
 fuzz: ## ask every operation all sorts of things for FUZZ_SECONDS (150), and hold the answers to the OpenAPI document
 	@go run ./deploy/fuzz
 
+docs-check: ## run what the documents tell people to run, in a copy (some minutes)
+	@go run ./deploy/docs
+
 load: ## many customers for LOAD_SECONDS (60), then ten times too many; money and goods are counted afterwards (about 2 minutes)
 	@go run ./deploy/load
 

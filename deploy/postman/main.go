@@ -1,7 +1,7 @@
 // Command postman makes the Postman collection, and runs it.
 //
 // With -write it writes souk.postman_collection.json, made of the OpenAPI document, of the recipes here and of the journeys
-// in deploy/http, and the environments. Without, it runs that file with newman, in the version that package-lock.json pins,
+// in deploy/http, the environments, and the journeys for JetBrains' HTTP client. Without, it runs that file with newman, in the version that package-lock.json pins,
 // against the shop that `make up` started or, if there is none, against one of its own. It closes with
 // "postman: requests=… assertions=… failed=…"; a shop that never came up counts as one failure.
 package main
@@ -46,7 +46,7 @@ func main() {
 	}
 }
 
-// files are the collection and its environments, by name.
+// files are what is written, by its path under deploy.
 func files(root string) (map[string][]byte, error) {
 	doc, err := readDocument(filepath.Join(root, "deploy", "openapi", "souk.json"))
 	if err != nil {
@@ -57,7 +57,7 @@ func files(root string) (map[string][]byte, error) {
 		return nil, err
 	}
 	made := map[string][]byte{}
-	if made[collectionFile], err = build(doc, journeys); err != nil {
+	if made["postman/"+collectionFile], err = build(doc, journeys); err != nil {
 		return nil, err
 	}
 	for name, base := range map[string]string{
@@ -65,9 +65,12 @@ func files(root string) (map[string][]byte, error) {
 		"compose":    "http://127.0.0.1:8080",
 		"kubernetes": "http://127.0.0.1:8080", // where kubectl port-forward puts it
 	} {
-		if made[name+".postman_environment.json"], err = environment(name, base); err != nil {
+		if made["postman/"+name+".postman_environment.json"], err = environment(name, base); err != nil {
 			return nil, err
 		}
+	}
+	for _, j := range journeys {
+		made["http/intellij/"+j.Name+".http"] = []byte(j.IntelliJ())
 	}
 	return made, nil
 }
@@ -101,7 +104,7 @@ func writeFiles(_ context.Context, root string, out io.Writer) error {
 		return err
 	}
 	for name, content := range made {
-		path := filepath.Join(root, "deploy", "postman", name)
+		path := filepath.Join(root, "deploy", name)
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 			continue
 		}
