@@ -2,6 +2,8 @@
 // buy in it, and runs the checks in ops.spec.js with Playwright, which have a process killed on the way. It needs Chromium
 // and Node.js. With -hold it runs no checks, but leaves all that running to be looked at by hand, until interrupted.
 //
+// What follows the flags is for Playwright, such as -g breaker.
+//
 // It closes with "ops-check: checks=… failed=…". Pictures of the page are in .souk/ops-check.
 package main
 
@@ -24,6 +26,7 @@ import (
 	"souk/deploy/local"
 	"souk/deploy/npm"
 	"souk/deploy/shopper"
+	"souk/shared/fault"
 	"souk/shared/money"
 
 	"github.com/google/uuid"
@@ -103,14 +106,16 @@ func browser() (string, error) {
 	return "", errors.New("there is no chromium on PATH: install it (Debian: apt-get install chromium)")
 }
 
+// purse is what a customer has to spend.
+var purse = money.Money{Amount: 50_000_00, Currency: "USD"} //nolint:gochecknoglobals // never changes
+
 // customers buy, a little at a time, until leave is called.
 func customers(ctx context.Context, gateway string) (leave func(), err error) {
 	admin, err := shopper.Admin(ctx, gateway)
 	if err != nil {
 		return nil, err
 	}
-	usd := func(amount int64) money.Money { return money.Money{Amount: amount, Currency: "USD"} }
-	bowl, err := admin.Goods(ctx, "Tea bowl to be looked at", usd(12_50), 1_000_000)
+	bowl, err := admin.Goods(ctx, "Tea bowl to be looked at", money.Money{Amount: 12_50, Currency: "USD"}, 1_000_000)
 	if err != nil {
 		return nil, err
 	}
@@ -118,24 +123,29 @@ func customers(ctx context.Context, gateway string) (leave func(), err error) {
 	var group sync.WaitGroup
 	leave = func() { cancel(); group.Wait() }
 	for range 4 {
-		ann, err := shopper.Customer(ctx, gateway, usd(50_000_00))
+		ann, err := shopper.Customer(ctx, gateway, purse)
 		if err != nil {
 			leave()
 			return nil, err
 		}
-		group.Go(func() { shopping(ctx, ann, bowl) })
+		group.Go(func() { shopping(ctx, gateway, ann, bowl) })
 	}
 	return leave, nil
 }
 
-// shopping goes on whatever the shop answers: to see it in trouble is what we are here for.
-func shopping(ctx context.Context, ann *shopper.Person, bowl uuid.UUID) {
+// shopping goes on whatever the shop answers: to see it in trouble is what we are here for. Whose token has expired sends
+// somebody else.
+func shopping(ctx context.Context, gateway string, ann *shopper.Person, bowl uuid.UUID) {
 	pause := time.NewTicker(200 * time.Millisecond)
 	defer pause.Stop()
 	for i := 0; ctx.Err() == nil; i++ {
 		_, _ = ann.Browse(ctx, "tea")
 		if i%3 == 0 {
-			_, _ = ann.Buy(ctx, bowl, 1)
+			if _, err := ann.Buy(ctx, bowl, 1); fault.Is(err, fault.Unauthenticated) {
+				if next, err := shopper.Customer(ctx, gateway, purse); err == nil {
+					ann = next
+				}
+			}
 		}
 		select {
 		case <-pause.C:
@@ -183,7 +193,7 @@ func look(ctx context.Context, root, dir, bin string, env []string) (checks, fai
 	}
 	report := filepath.Join(dir, "report.json")
 	_ = os.Remove(report) // of an earlier run, if any
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "playwright"), "test")
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "playwright"), append([]string{"test"}, flag.Args()...)...)
 	cmd.Dir = home
 	cmd.Env = append(append(os.Environ(), env...), "REPORT="+report, "PICTURES="+dir, "PASSWORD="+local.SeedPassword())
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

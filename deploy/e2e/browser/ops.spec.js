@@ -45,7 +45,7 @@ async function look(browser, options = {}) {
 }
 
 const tile = (page, caller, callee) => page.locator(`#tile-${caller}-${callee}`);
-const row = (page, name) => page.getByRole('row').filter({ has: page.getByRole('rowheader', { name: new RegExp(`^${name}\\b`) }) });
+const row = (page, name) => page.locator('#instances').getByRole('row').filter({ has: page.getByRole('rowheader', { name: new RegExp(`^${name}\\b`) }) });
 
 async function accessible(page) {
   const { violations } = await new AxeBuilder({ page }).withTags(['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']).analyze();

@@ -149,7 +149,9 @@ export class View {
       text(name.lastChild, `${i.addr}${i.zone ? `, ${i.zone}` : ''}, ${i.version}${since}`);
       badge(health.firstChild, { passing: 'ok', critical: 'bad' }[i.health] || 'warn', i.health);
       const unread = i.reading === 'live' ? '' : `cannot be read: ${i.reading}`;
-      text(health.lastChild, [i.output, unread].filter(Boolean).join('; ').slice(0, 200));
+      const why = [i.output, unread].filter(Boolean).join('; ');
+      text(health.lastChild, why);
+      attr(health.lastChild, 'title', why);
       this.#seen(seen, i);
       figure(ewma.firstChild, ...latency(i.seen_from.length ? Math.max(...i.seen_from.map((s) => s.ewma_ms)) : NaN));
       text(inflight.firstChild, String(i.seen_from.reduce((a, s) => a + s.inflight, 0)));
@@ -158,7 +160,8 @@ export class View {
       errors.firstChild.className = tries.failed ? 'failed' : '';
       const last = i.seen_from.map((s) => s.failure).filter(Boolean).sort((a, b) => (a.at < b.at ? 1 : -1))[0];
       text(failure.firstChild, last ? `${words(last.outcome)}, ${ago(this.now - Date.parse(last.at))} ago` : 'none');
-      text(failure.lastChild, last ? last.text.slice(0, 160) : '');
+      text(failure.lastChild, last ? last.text : '');
+      attr(failure.lastChild, 'title', last ? last.text : '');
     });
   }
 
