@@ -79,6 +79,9 @@ func coldStart(ctx context.Context, t *trial) error {
 	}
 	t.during = append(t.during, calls...)
 	t.atMost("calls that failed when it was back", float64(len(calls.failed())), 0, "")
+	if _, err := caller.usage(ctx); err != nil { // its idle connections are files of those who survived
+		return err
+	}
 	return t.leaks(ctx)
 }
 

@@ -299,7 +299,7 @@ func blameless(ctx context.Context, t *trial) error {
 		if err := all(fault{Status: status}); err != nil {
 			return err
 		}
-		got, err := calls(load{PerSecond: 2 * perSecond, Calls: 400})
+		got, err := calls(load{PerSecond: perSecond, Calls: 400})
 		if err != nil {
 			return err
 		}

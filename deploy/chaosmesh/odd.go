@@ -281,7 +281,7 @@ func (t *trial) crowd(ctx context.Context, caller *process) error {
 	}
 	t.during = append(t.during, calls...)
 	t.atMost("100 join: calls that failed", float64(len(calls.failed())), 0, "")
-	t.atMost("100 join: known to the caller after", joined.Seconds(), 15, " s")
+	t.atMost("100 join: known to the caller after", joined.Seconds(), patience.Seconds(), " s")
 	t.atLeast("100 join: different instances that answered", float64(len(calls.instances())), 50, "")
 	t.atMost("100 join: the caller's processor time against the same calls before",
 		(busy.cpu-usual.cpu).Seconds()/took.Seconds()/((usual.cpu-before.cpu).Seconds()/for_.Seconds()), 3, "×")

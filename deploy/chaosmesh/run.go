@@ -33,12 +33,12 @@ func rows() (alone, beside []row, longest row) {
 		{"fast500", "one of 3 answers 500 at once, 300 GET/s", failFast},
 		{"hang", "one of 3 takes calls and never answers, then another is stopped (SIGSTOP), 300 GET/s", hangOne},
 		{"slow", "one of 3, then two of 4 are 60 times slower, 300 GET/s", slowDown},
+		{"innocent", "2000 answers of 4xx, 1000 calls given up by their caller", blameless},
 		{"outage", "a service refuses a quarter of its calls, then all of them, then is well again", wholeService},
 		{"hops", "the last of three services in a row refuses, 300 GET/s at the first", threeHops},
 		{"deadline", "calls through three services; clients that go away", deadlines},
 	}
 	beside = []row{
-		{"innocent", "2000 answers of 4xx, 1000 calls given up by their caller", blameless},
 		{"consul", "Consul is killed, stopped, replaced by an empty one, and left without a leader, 100 calls/s", loseConsul},
 		{"cold", "the caller and one of 3 are killed and start while Consul is away", coldStart},
 		{"odd", "probes that hang, a flapping node, one instance only, none at all, a hundred that join at once", oddities},
