@@ -87,8 +87,10 @@ func (j *judgment) inDoubt(ctx context.Context) (n int64, what string) {
 	var left []string
 	for _, q := range []struct{ service, what, query string }{
 		{"coordinator", "decisions not carried out", "SELECT count(*) FROM decision WHERE completed_at IS NULL"},
-		{"product", "branches in doubt", prepared}, {"payment", "branches in doubt", prepared},
-		{"order", "branches in doubt", prepared}, {"user", "branches in doubt", prepared},
+		{"product", "branches in doubt", prepared},
+		{"payment", "branches in doubt", prepared},
+		{"order", "branches in doubt", prepared},
+		{"user", "branches in doubt", prepared},
 		{"order", "orders in between", "SELECT count(*) FROM orders WHERE status = 'paying' OR refunding_minor <> 0"},
 		{"product", "pieces held", "SELECT COALESCE(sum(held), 0)::bigint FROM stock"},
 		{"payment", "minor units held", "SELECT COALESCE(sum(held), 0)::bigint FROM account"},
@@ -308,7 +310,7 @@ func (j *judgment) orders(ctx context.Context) error {
 		ID       uuid.UUID
 		Status   string
 		Refunded int64
-		Gid      *uuid.UUID
+		GID      *uuid.UUID
 	}
 	rows, err := j.dbs["order"].Query(ctx, "SELECT id, status, refunded_minor AS refunded, pay_gid AS gid FROM orders")
 	if err != nil {
@@ -326,8 +328,8 @@ func (j *judgment) orders(ctx context.Context) error {
 		for _, b := range who.orders {
 			r, ok := byID[b.id]
 			gid := uuid.Nil
-			if r.Gid != nil {
-				gid = *r.Gid
+			if r.GID != nil {
+				gid = *r.GID
 			}
 			refunded, _ := b.refunded()
 			want := "created"

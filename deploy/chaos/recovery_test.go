@@ -14,7 +14,7 @@ import (
 // left finishes what they began, within their leases of two seconds and its own look of half a second. Then all are killed:
 // once one is back, everything that was under way is settled within five seconds. Nothing is lost, and nobody was told what
 // is not so.
-func TestRecovery_whenCoordinatorsAreKilled(t *testing.T) {
+func TestRecovery_whenCoordinatorsAreKilled(t *testing.T) { //nolint:paralleltest // it measures, and fills the machine
 	if testing.Short() {
 		t.Skip("it starts a shop")
 	}
@@ -106,7 +106,7 @@ func (c *campaign) count(t *testing.T) (n int) {
 }
 
 // A campaign as short as it can be and still do something of everything.
-func TestCampaign_aShortOne(t *testing.T) {
+func TestCampaign_aShortOne(t *testing.T) { //nolint:paralleltest // a shop fills the machine
 	if testing.Short() {
 		t.Skip("it starts a shop")
 	}

@@ -20,9 +20,9 @@ import (
 func main() { os.Exit(exitStatus()) }
 
 func exitStatus() int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the process's first context
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	seed := flag.Uint64("seed", uint64(time.Now().UnixMilli()), "decides what is done when; zero is taken for none") //nolint:gosec // now is after 1970
+	seed := flag.Uint64("seed", uint64(time.Now().UnixMilli()), "decides what is done when; zero is taken for none")
 	length := flag.Duration("for", time.Minute, "how long there are faults")
 	mutants := flag.Bool("mutants", false, "plant bugs, and see that each is caught")
 	dir := flag.String("dir", "", "the run directory of the shop, with its logs; a temporary one when empty")
