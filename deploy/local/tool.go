@@ -30,7 +30,7 @@ var tools = map[string]tool{ //nolint:gochecknoglobals // never changes
 	"golangci-lint": {pkg: "github.com/golangci/golangci-lint/v2/cmd/golangci-lint", takes: "2 minutes and a half"},
 	// Only ours, too: benchmarks compare with one version.
 	"caddy": {pkg: "github.com/caddyserver/caddy/v2/cmd/caddy", takes: "3 minutes"},
-	"k6": {pkg: "go.k6.io/k6", takes: "a minute and a half"},
+	"k6":    {pkg: "go.k6.io/k6", takes: "a minute and a half"},
 }
 
 // Tool gives the path of a tool ("consul", "golangci-lint", "caddy" or "k6"), building it into the user's cache if it is missing or if
