@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,7 +21,7 @@ import (
 // Config says how to run a campaign.
 type Config struct {
 	Seed    uint64
-	Length  time.Duration // of the faults; coming to rest and counting come after it
+	Length  time.Duration // of the faults, at least; coming to rest and counting come after it
 	Clients int           // zero is 16
 	Mutant  *Mutant       // a bug to plant; nil for none
 	RunDir  string        // of the shop; empty is a temporary one, which is kept when something is wrong
@@ -40,8 +41,58 @@ type campaign struct {
 	goods     []goods
 	customers []*customer
 
-	watch *watch
-	did   *deeds
+	watch  *watch
+	did    *deeds
+	lasted time.Duration // the faults
+}
+
+// A slow machine gets more time, by the same script: until there was something to break, and between two steps until most
+// of the shop is there to be broken.
+const (
+	leastPerSecond = 10 // transactions
+	longer         = 4  // times the length, at most
+	mayBeAway      = 3  // instances
+	patience       = 15 * time.Second
+)
+
+func (c *campaign) enough() int { return int(c.cfg.Length.Seconds() * leastPerSecond) }
+
+// decided is how many transactions there were; none while the database is away.
+func (c *campaign) decided(ctx context.Context) (n int) {
+	if err := c.dbs["coordinator"].QueryRow(ctx, "SELECT count(*) FROM decision").Scan(&n); err != nil {
+		return 0
+	}
+	return n
+}
+
+// mostAreReady returns once they are, or have not been for long enough.
+func (c *campaign) mostAreReady(ctx context.Context) {
+	for end := time.Now().Add(patience); ctx.Err() == nil && time.Now().Before(end); pause(ctx, 50*time.Millisecond) {
+		away := 0
+		for _, in := range c.shop.Instances("") {
+			if !in.Running || !ready(ctx, in.Admin) {
+				away++
+			}
+		}
+		if away <= mayBeAway {
+			return
+		}
+	}
+}
+
+func ready(ctx context.Context, admin string) bool {
+	ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond) // one that hangs is not
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/readyz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // Run runs a campaign and gives its report. The error is of the campaign itself: what is wrong with the shop is in the
@@ -85,7 +136,7 @@ func newCampaign(cfg Config) *campaign {
 		cfg.Log = io.Discard
 	}
 	return &campaign{
-		cfg: cfg, schedule: newSchedule(cfg.Seed, cfg.Length), did: newDeeds(),
+		cfg: cfg, schedule: newSchedule(cfg.Seed, longer*cfg.Length), did: newDeeds(),
 		whileFile: filepath.Join(cfg.RunDir, "faults-are-on"), dbs: map[string]*pgxpool.Pool{},
 	}
 }
@@ -145,15 +196,19 @@ func (c *campaign) disrupt(ctx context.Context) error {
 	}
 	revival.Go(func() { c.revive(reviving) })
 
+	var last time.Duration
 	for _, s := range c.schedule.steps {
-		pause(ctx, time.Until(begin.Add(s.at)))
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || time.Since(begin) >= c.cfg.Length && c.decided(ctx) >= c.enough() {
 			break
 		}
-		fmt.Fprintln(c.cfg.Log, s)
+		pause(ctx, s.at-last)
+		last = s.at
+		c.mostAreReady(ctx)
+		fmt.Fprintf(c.cfg.Log, "%6.2fs %s\n", time.Since(begin).Seconds(), s)
 		deeds.Go(func() { c.do(ctx, s) })
 	}
 	pause(ctx, time.Until(begin.Add(c.cfg.Length)))
+	c.lasted = time.Since(begin)
 	err := os.Remove(c.whileFile)
 	goHome()
 	customers.Wait()

@@ -63,8 +63,8 @@ func TestRecovery_whenCoordinatorsAreKilled(t *testing.T) { //nolint:paralleltes
 	}
 	busy := func() { // dozens of transactions later
 		t.Helper()
-		before := c.count(t)
-		testkit.Eventually(t, 60*time.Second, func() bool { return c.count(t) > before+50 })
+		before := c.decided(t.Context())
+		testkit.Eventually(t, 60*time.Second, func() bool { return c.decided(t.Context()) > before+50 })
 	}
 
 	busy()
@@ -94,15 +94,6 @@ func TestRecovery_whenCoordinatorsAreKilled(t *testing.T) { //nolint:paralleltes
 		t.Errorf("%s", v.what)
 	}
 	report.Print(os.Stderr)
-}
-
-// count is how many transactions are decided.
-func (c *campaign) count(t *testing.T) (n int) {
-	t.Helper()
-	if err := c.dbs["coordinator"].QueryRow(t.Context(), "SELECT count(*) FROM decision").Scan(&n); err != nil {
-		t.Fatal(err)
-	}
-	return n
 }
 
 // A campaign as short as it can be and still do something of everything.

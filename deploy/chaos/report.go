@@ -21,6 +21,7 @@ import (
 type Report struct {
 	seed       uint64
 	length     time.Duration
+	lasted     time.Duration
 	deals      map[string]map[verdict]int // by kind
 	texts      map[string]int             // what clients were told besides that it is done
 	outcomes   map[string]int             // of transactions
@@ -40,7 +41,7 @@ type Report struct {
 
 func (c *campaign) newReport() *Report {
 	r := &Report{
-		seed: c.cfg.Seed, length: c.cfg.Length, runDir: c.cfg.RunDir,
+		seed: c.cfg.Seed, length: c.cfg.Length, lasted: c.lasted, runDir: c.cfg.RunDir,
 		deals: map[string]map[verdict]int{}, texts: map[string]int{}, outcomes: map[string]int{},
 	}
 	for _, d := range c.deals() {
@@ -83,7 +84,7 @@ func (r *Report) Transfers() (n int) {
 
 // Print writes the report for a person, without its closing line.
 func (r *Report) Print(w io.Writer) {
-	fmt.Fprintf(w, "seed %d, %s of faults\n", r.seed, r.length)
+	fmt.Fprintf(w, "seed %d, %s of faults\n", r.seed, r.lasted.Round(100*time.Millisecond))
 	fmt.Fprintf(w, "asked for:")
 	for _, kind := range slices.Sorted(maps.Keys(r.deals)) {
 		d := r.deals[kind]

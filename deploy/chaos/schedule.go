@@ -51,7 +51,7 @@ type step struct {
 }
 
 func (s step) String() string {
-	return fmt.Sprintf("%6.2fs %-8s %v %s", s.at.Seconds(), s.do, s.who, s.wait.Round(time.Millisecond))
+	return fmt.Sprintf("(%6.2fs) %-8s %v %s", s.at.Seconds(), s.do, s.who, s.wait.Round(time.Millisecond))
 }
 
 // start is one start of an instance.
