@@ -125,6 +125,9 @@ func (s *script) line(line string) {
 }
 
 func unfinished(command string) bool {
+	if before, comment, _ := strings.Cut(command, " #"); !strings.Contains(comment, "\n") {
+		command = before
+	}
 	return strings.HasSuffix(command, "\\") || strings.Count(command, "{") > strings.Count(command, "}") || strings.Count(command, "'")%2 != 0
 }
 

@@ -8,11 +8,11 @@ import (
 
 func TestParse_findsCommands(t *testing.T) {
 	t.Parallel()
-	d := parse("README.md", "Run `make demo`, see [this](a.md) and `money.Money`.\n```sh\n# first\nmake up   # now\npost() { curl \\\n  -X POST; }\n```\n"+
+	d := parse("README.md", "Run `make demo`, see [this](a.md) and `money.Money`.\n```sh\n# first\nmake up   # it's now\npost() { curl \\\n  -X POST; }\n```\n"+
 		"```go\nmake()\n```\n<!-- not run: it needs a moon -->\n```sh\nfly\n```\n")
 	want := []script{
 		{commands: []string{"make demo"}},
-		{commands: []string{"make up   # now", "post() { curl \\\n-X POST; }"}},
+		{commands: []string{"make up   # it's now", "post() { curl \\\n-X POST; }"}},
 		{commands: []string{"fly"}, notRun: "it needs a moon"},
 	}
 	if diff := cmp.Diff(want, d.scripts, cmp.AllowUnexported(script{})); diff != "" {

@@ -122,9 +122,10 @@ func (c *check) script(ctx context.Context, document string, s script) {
 	begin := time.Now()
 	text := strings.Join(lines, "\n")
 	output, err := c.bash(ctx, text)
-	if err == nil && strings.Contains(output, `"urn:souk:problem:`) {
-		err = errors.New("the shop refuses it")
+	if err == nil && (strings.Contains(output, `"urn:souk:problem:`) || strings.Contains(output, "curl: (")) {
+		err = errors.New("the shop refuses it, or does not answer")
 	}
+	err = errors.Join(err, c.mend(ctx))
 	if err != nil {
 		c.fail("%s: %v:\n%s\n--- it said:\n%s", document, err, text, output)
 		return
@@ -141,11 +142,31 @@ func (c *check) bash(ctx context.Context, text string) (string, error) {
 		text = strings.ReplaceAll(text, "http://127.0.0.1:8080", shop.Gateway)
 		env = append(env, "DATABASE_URL="+shop.Postgres.URL("coordinator"))
 	}
-	cmd := exec.CommandContext(ctx, "bash", "-euo", "pipefail", "-c", text)
+	cmd := exec.CommandContext(ctx, "bash", "-ec", text) // as a person's shell: unset is empty, and a pipe is what its end is
 	cmd.Dir, cmd.Env = c.dir, env
 	cmd.WaitDelay = 5 * time.Second // a shop that is left running holds no pipe of ours
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
+}
+
+// mend starts again what a command has stopped or killed, so that the next one finds the whole shop.
+func (c *check) mend(ctx context.Context) error {
+	shop, err := c.shop()
+	if errors.Is(err, local.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, in := range shop.Instances("") {
+		if in.Running {
+			continue
+		}
+		if err := errors.Join(shop.Start(ctx, in.Name), shop.WaitReady(ctx, in.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // journeys runs the .http files against the shop that is up by now.
