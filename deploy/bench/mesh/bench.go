@@ -195,7 +195,7 @@ func loadPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 		return err
 	}
 	strange, err := rounds(3, func(give func(string, float64)) error {
-		m, err := r.pushOne(ctx, r.proxies[0], each, strangers)
+		m, err := r.pushOne(r.proxies[0], each, strangers)
 		give("cpu", us(m.cpu))
 		return err
 	})

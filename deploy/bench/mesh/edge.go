@@ -69,7 +69,7 @@ type throughput struct {
 func (r *rig) push(ctx context.Context, each time.Duration, tokens []string) (map[string]throughput, error) {
 	results := map[string]throughput{}
 	for _, p := range r.proxies {
-		t, err := r.pushOne(ctx, p, each, tokens)
+		t, err := r.pushOne(p, each, tokens)
 		if err != nil {
 			return nil, fmt.Errorf("load %s: %w", p.name, err)
 		}
@@ -78,7 +78,7 @@ func (r *rig) push(ctx context.Context, each time.Duration, tokens []string) (ma
 	return results, ctx.Err()
 }
 
-func (r *rig) pushOne(ctx context.Context, p *proxy, each time.Duration, tokens []string) (throughput, error) {
+func (r *rig) pushOne(p *proxy, each time.Duration, tokens []string) (throughput, error) {
 	plan := loadPlan{Addr: p.addr, Path: p.path, Tokens: tokens, Clients: loadClients, For: each / 4}
 	var warm, m loadResult
 	if err := r.load.do(plan, &warm); err != nil {

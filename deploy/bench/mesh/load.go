@@ -51,7 +51,7 @@ func (p loadPlan) run(ctx context.Context, tokens []string) (loadResult, error) 
 		headers[i] = "Bearer " + t
 	}
 	took, errs := make([][]time.Duration, p.Clients), make([]error, p.Clients)
-	var turn, shed atomic.Uint64
+	var turn, shed atomic.Int64
 	var clients sync.WaitGroup
 	begin := time.Now()
 	end := begin.Add(p.For)
@@ -61,7 +61,7 @@ func (p loadPlan) run(ctx context.Context, tokens []string) (loadResult, error) 
 			req.SetRequestURI("http://" + p.Addr + p.Path)
 			for now := time.Now(); now.Before(end) && ctx.Err() == nil; {
 				if len(headers) > 0 {
-					req.Header.Set("Authorization", headers[turn.Add(1)%uint64(len(headers))])
+					req.Header.Set("Authorization", headers[turn.Add(1)%int64(len(headers))])
 				}
 				if err := host.Do(req, resp); err != nil {
 					errs[i] = err

@@ -146,7 +146,7 @@ func answers(ctx context.Context, url, token string) error {
 		}
 		resp, err := transport.RoundTrip(req)
 		if err == nil {
-			resp.Body.Close()
+			_ = resp.Body.Close()
 			if resp.StatusCode == http.StatusOK {
 				return nil
 			}
