@@ -44,12 +44,12 @@ func loseAgent(ctx context.Context, t *trial) error {
 	}
 	t.consul = consul.Addr
 	t.cleanups = append(t.cleanups, func(ctx context.Context) error { return consul.Stop(ctx) })
-	start := func() (since time.Time, seen *comeback, err error) {
+	start := func() (seen *comeback, err error) {
 		seen = watchAgent(ctx, t.consul)
 		_, text, _ := net.SplitHostPort(t.consul)
 		port, _ := strconv.Atoi(text)
 		consul, err = testkit.StartConsul(ctx, testkit.ConsulConfig{Dir: filepath.Join(t.dir, "consul"), HTTPPort: port})
-		return time.Now(), seen, err
+		return seen, err
 	}
 
 	up, caller, err := t.cast(ctx, 7)
@@ -71,7 +71,7 @@ func loseAgent(ctx context.Context, t *trial) error {
 		return err
 	}
 	_ = rest(ctx, 8*time.Second)
-	_, seen, err := start()
+	seen, err := start()
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func loseAgent(ctx context.Context, t *trial) error {
 	if err := consul.Stop(ctx); err != nil {
 		return err
 	}
-	if _, seen, err = start(); err != nil {
+	if seen, err = start(); err != nil {
 		return err
 	}
 	took, _ = seen.wait(all)

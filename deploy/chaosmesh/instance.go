@@ -70,7 +70,7 @@ func triesAfter(ctx context.Context, caller, victim *process, from, for_ time.Du
 			return 0, 0, err
 		}
 		if e := endpoint(snap, victim.id()); e.ID != "" {
-			late = int(e.Tries.OK + e.Tries.Failed - before.OK - before.Failed)
+			late = int(e.Tries.OK + e.Tries.Failed - before.OK - before.Failed) //nolint:gosec // a few at most
 		}
 		if err := rest(ctx, 50*time.Millisecond); err != nil {
 			return 0, 0, err

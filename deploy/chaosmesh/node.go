@@ -31,7 +31,6 @@ type node struct {
 	cfg      nodeConfig
 	instance string
 	mesh     *http.Client
-	log      func(what string, err error)
 	ledger   *os.File // the ids of the things made: written at once, so that it outlives a kill
 
 	mu      sync.Mutex

@@ -53,8 +53,7 @@ func (p *process) admin() string { return net.JoinHostPort("127.0.0.1", strconv.
 // id is its name in Consul.
 func (p *process) id() string { return p.service + "-127.0.0.1-" + strconv.Itoa(p.port) }
 
-// start starts it, with further variables for this life.
-func (p *process) start(env ...string) error {
+func (p *process) start() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -66,7 +65,7 @@ func (p *process) start(env ...string) error {
 	defer out.Close()
 	// It lives until it is ended, not until a context is.
 	p.cmd = exec.Command(self) //nolint:noctx // see above
-	p.cmd.Env = append(p.env[:len(p.env):len(p.env)], env...)
+	p.cmd.Env = p.env
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.ended, err = launch(p.cmd)
 	return err

@@ -10,26 +10,26 @@ import (
 )
 
 // The routes of a node. Those that begin with /internal are for the one who breaks it.
-var ( //nolint:gochecknoglobals // routes are values that never change
-	readThing = contract.Route[thingInput, thingOutput]{
+var (
+	readThing = contract.Route[thingInput, thingOutput]{ //nolint:gochecknoglobals // never changes
 		ID: "read-thing", Service: "node", Method: http.MethodGet, Path: "/v1/things", Permission: identity.Public, Summary: "Read a thing",
 	}
-	makeThing = contract.Route[thingInput, thingOutput]{
+	makeThing = contract.Route[thingInput, thingOutput]{ //nolint:gochecknoglobals // never changes
 		ID: "make-thing", Service: "node", Method: http.MethodPost, Path: "/v1/things", Permission: identity.Public, Summary: "Make a thing",
 	}
-	setFault = contract.Route[contract.Body[fault], contract.None]{
+	setFault = contract.Route[contract.Body[fault], contract.None]{ //nolint:gochecknoglobals // never changes
 		ID: "set-fault", Service: "node", Method: http.MethodPut, Path: "/internal/fault", Status: http.StatusNoContent, Permission: identity.Internal, Summary: "Misbehave",
 	}
-	seeWork = contract.Route[contract.None, contract.Body[work]]{
+	seeWork = contract.Route[contract.None, contract.Body[work]]{ //nolint:gochecknoglobals // never changes
 		ID: "see-work", Service: "node", Method: http.MethodGet, Path: "/internal/work", Permission: identity.Internal, Summary: "What came in",
 	}
-	beginLoad = contract.Route[contract.Body[load], contract.Body[loadName]]{
+	beginLoad = contract.Route[contract.Body[load], contract.Body[loadName]]{ //nolint:gochecknoglobals // never changes
 		ID: "begin-load", Service: "node", Method: http.MethodPost, Path: "/internal/loads", Permission: identity.Internal, Summary: "Begin to call",
 	}
-	endLoad = contract.Route[contract.Body[loadName], contract.Body[samples]]{
+	endLoad = contract.Route[contract.Body[loadName], contract.Body[samples]]{ //nolint:gochecknoglobals // never changes
 		ID: "end-load", Service: "node", Method: http.MethodPost, Path: "/internal/loads/end", Permission: identity.Internal, Summary: "Stop calling",
 	}
-	goIdle = contract.Route[contract.None, contract.None]{
+	goIdle = contract.Route[contract.None, contract.None]{ //nolint:gochecknoglobals // never changes
 		ID: "go-idle", Service: "node", Method: http.MethodPost, Path: "/internal/idle", Status: http.StatusNoContent, Permission: identity.Internal, Summary: "Close idle connections",
 	}
 )
