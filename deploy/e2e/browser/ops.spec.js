@@ -226,17 +226,24 @@ test('a breaker opens and closes before one\'s eyes', async ({ browser }) => {
   expect(wrong).toEqual([]);
 });
 
-test('a lost connection is made again, a token that is refused renewed', async ({ browser }) => {
+test('the page outlives its gateway', async ({ browser }) => {
   const { context, page } = await look(browser);
-  const renewed = page.waitForRequest('**/api/v1/auth/refresh');
-  let refuse = 1;
-  await page.route('**/ops/stream', (r) => (refuse-- > 0 ? r.fulfill({ status: 401, contentType: 'application/problem+json', body: '{"detail":"expired"}' }) : r.continue()));
-  await context.setOffline(true);
+  await control('kill', 'gateway-1');
   await expect(page.locator('#live')).toHaveText('reconnecting', { timeout: LONG });
-  await context.setOffline(false);
-  await renewed;
+  await control('start', 'gateway-1');
   await expect(page.locator('#live')).toHaveText('live', { timeout: LONG });
+  await expect(tile(page, 'gateway', 'product').locator('.rate')).not.toHaveText('0/s', { timeout: LONG });
   await context.close();
+});
+
+test('a token that is refused is renewed', async ({ page }) => {
+  let refusals = 0;
+  await page.route('**/ops/stream', (r) => (refusals++ === 0 ? r.fulfill({ status: 401, contentType: 'application/problem+json', body: '{"detail":"expired"}' }) : r.continue()));
+  const renewed = page.waitForResponse('**/api/v1/auth/refresh');
+  await signIn(page);
+  expect((await renewed).status()).toBe(200);
+  await expect(page.locator('#live')).toHaveText('live', { timeout: LONG });
+  expect(refusals).toBe(2);
 });
 
 test('who signs out is out', async ({ browser }) => {

@@ -108,7 +108,7 @@ export class View {
     const span = model.span(window);
     const success = levelOf(edge.effective);
     keyed($('numbers'), [
-      { name: 'Requests at the edge', value: [number(edge.total / span), '/s'], note: `${number(all.total / span)} /s with those inside`, level: 'ok' },
+      { name: 'Requests at the edge', value: [number(edge.total / span), '/s'], note: `${number(all.total / span)} /s in all`, level: 'ok' },
       { name: 'Success at the edge', value: [percent(edge.effective), ''], note: `raw ${percent(edge.raw)}`, level: success },
       { name: 'p99 at the edge', value: p(0.99), note: `p50 ${p(0.5).join(' ')} · p90 ${p(0.9).join(' ')}`, level: 'ok' },
       { name: 'Retries', value: [number(all.retries / span), '/s'], note: `${percent(all.retries / all.total)} of calls`, level: 'ok' },
