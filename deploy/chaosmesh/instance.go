@@ -305,7 +305,7 @@ func blameless(ctx context.Context, t *trial) error {
 		}
 		t.atLeast("calls answered "+http.StatusText(status), float64(got.results()[strconv.Itoa(status)]), 400, "")
 	}
-	if err := all(fault{Factor: 3}); err != nil {
+	if err := all(fault{Factor: 30}); err != nil {
 		return err
 	}
 	got, err := calls(load{PerSecond: perSecond, Calls: 1000, CancelAfter: 10})
