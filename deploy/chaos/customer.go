@@ -56,7 +56,7 @@ func (c *customer) live(ctx context.Context) {
 		case n < 94:
 			c.giveBack(ctx)
 		default:
-			c.insist(ctx, c.begin(c.topUp(1+c.rand.Int64N(300_00))))
+			c.insist(ctx, c.begin(c.topUp(1+c.rand.Int64N(500_00))))
 		}
 	}
 }
@@ -104,7 +104,7 @@ func (c *customer) buy(ctx context.Context) {
 	default:
 		c.insist(ctx, first)
 	}
-	if first.verdict() == refused && !b.paid() && c.rand.IntN(3) == 0 { // once more, under a new key
+	if first.verdict() == refused && !b.paid() && c.rand.IntN(4) == 0 { // once more, under a new key
 		c.insist(ctx, c.begin(c.checkout(b)))
 	}
 }
@@ -159,11 +159,10 @@ func (c *customer) callOff(ctx context.Context, b *bought) {
 	}
 }
 
-// redeem turns points into money: some of what they know to have, or a few more.
+// redeem turns points into money: some of what they know to have, or, as often as not, more.
 func (c *customer) redeem(ctx context.Context) {
-	if have := c.points(); have > 0 {
-		c.insist(ctx, c.begin(c.transfer(1+c.rand.Int64N(have+have/10+1))))
-	}
+	have := max(c.points(), 1)
+	c.insist(ctx, c.begin(c.transfer(1+c.rand.Int64N(2*have))))
 }
 
 // points is what the customer believes to have.
@@ -260,7 +259,7 @@ func (c *campaign) market(ctx context.Context) error {
 			}
 		}
 		c.customers = append(c.customers, who)
-		if first := who.begin(who.topUp(2_000_00)); first.asked(ctx).verdict != done {
+		if first := who.begin(who.topUp(500_00)); first.asked(ctx).verdict != done {
 			return fmt.Errorf("the first top-up failed: %s", first)
 		}
 	}

@@ -72,8 +72,14 @@ func (d *deal) String() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var said []string
-	for _, a := range d.answers {
-		said = append(said, a.at.Format("15:04:05.000 ")+a.verdict.String()+" ("+a.text+")")
+	for i, n := 0, 0; i < len(d.answers); i += n { // the same answer many times in a row is told once
+		a := d.answers[i]
+		for n = 1; i+n < len(d.answers) && d.answers[i+n].text == a.text; n++ {
+		}
+		said = append(said, fmt.Sprintf("%s %s (%s)", a.at.UTC().Format("15:04:05.000"), a.verdict, a.text))
+		if n > 1 {
+			said[len(said)-1] += fmt.Sprintf(" %d times", n)
+		}
 	}
 	of := ""
 	if d.order != nil {

@@ -384,12 +384,15 @@ func (j *judgment) compare(what string, want, got map[balance]int64) {
 			continue
 		}
 		for _, who := range j.customers {
-			if owner, _, _ := strings.Cut(b.of, " "); owner == who.id.String() {
-				j.report.stories = append(j.report.stories, who.diary())
+			if owner, _, _ := strings.Cut(b.of, " "); owner == who.id.String() && len(j.report.diaries) < mostDiaries {
+				j.report.diaries[who.name] = who.diary()
 			}
 		}
 	}
 }
+
+// mostDiaries is how many are printed: one is usually enough to see what is wrong with the account.
+const mostDiaries = 2
 
 // diary is everything that a customer was told.
 func (c *customer) diary() string {

@@ -93,7 +93,7 @@ func TestRecovery_whenCoordinatorsAreKilled(t *testing.T) { //nolint:paralleltes
 		// Its deaths were this test's.
 		t.Errorf("%s", v.what)
 	}
-	report.Print(os.Stderr)
+	report.Print(os.Stderr, 20)
 }
 
 // A campaign as short as it can be and still do something of everything.
@@ -105,7 +105,7 @@ func TestCampaign_aShortOne(t *testing.T) { //nolint:paralleltest // a shop fill
 	if err != nil {
 		t.Fatal(err)
 	}
-	report.Print(os.Stderr)
+	report.Print(os.Stderr, 20)
 	for _, v := range report.violations {
 		t.Error(v.what)
 	}

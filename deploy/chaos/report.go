@@ -35,14 +35,15 @@ type Report struct {
 	created    int64
 	inDoubt    int64
 	violations []violation
-	stories    []string // of the transactions that are wrong
+	stories    []string          // of the transactions that are wrong
+	diaries    map[string]string // of the customers whose account is wrong
 	runDir     string
 }
 
 func (c *campaign) newReport() *Report {
 	r := &Report{
 		seed: c.cfg.Seed, length: c.cfg.Length, lasted: c.lasted, runDir: c.cfg.RunDir,
-		deals: map[string]map[verdict]int{}, texts: map[string]int{}, outcomes: map[string]int{},
+		deals: map[string]map[verdict]int{}, texts: map[string]int{}, outcomes: map[string]int{}, diaries: map[string]string{},
 	}
 	for _, d := range c.deals() {
 		if r.deals[d.kind] == nil {
@@ -82,8 +83,9 @@ func (r *Report) Transfers() (n int) {
 	return n
 }
 
-// Print writes the report for a person, without its closing line.
-func (r *Report) Print(w io.Writer) {
+// Print writes the report for a person, without its closing line, and with details of at most so many of the things that
+// are wrong.
+func (r *Report) Print(w io.Writer, most int) {
 	fmt.Fprintf(w, "seed %d, %s of faults\n", r.seed, r.lasted.Round(100*time.Millisecond))
 	fmt.Fprintf(w, "asked for:")
 	for _, kind := range slices.Sorted(maps.Keys(r.deals)) {
@@ -96,7 +98,6 @@ func (r *Report) Print(w io.Writer) {
 	fmt.Fprintf(w, "killed at a point: %s\n", counts(r.points))
 	fmt.Fprintf(w, "messages disturbed: %s\n", counts(r.disturbed))
 	fmt.Fprintf(w, "in doubt at the longest %.1fs; at rest %.1fs after the faults\n", r.longest.Seconds(), r.rest.Seconds())
-	const most = 40
 	for i, v := range r.violations {
 		if i == most {
 			fmt.Fprintf(w, "WRONG: and %d more\n", len(r.violations)-most)
@@ -104,8 +105,11 @@ func (r *Report) Print(w io.Writer) {
 		}
 		fmt.Fprintf(w, "WRONG: %s\n", v.what)
 	}
-	for _, s := range r.stories {
+	for _, s := range r.stories[:min(len(r.stories), most)] {
 		fmt.Fprintln(w, s)
+	}
+	for _, who := range slices.Sorted(maps.Keys(r.diaries)) {
+		fmt.Fprintln(w, r.diaries[who])
 	}
 	if !r.Sound() {
 		fmt.Fprintf(w, "the logs are in %s/logs; run it again with CHAOS_SEED=%d CHAOS_SECONDS=%.0f make chaos\n", r.runDir, r.seed, r.length.Seconds())

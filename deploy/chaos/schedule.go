@@ -160,9 +160,10 @@ func pointsOf(service string) []string {
 	return points
 }
 
-// Shares of the messages that a fate befalls. A checkout is some fifteen messages, so that one checkout in three meets one;
-// with many more the breakers would stay open, and little would happen.
-const fates = "lose=0.004&late=0.006&deaf=0.004&delay=0.006&twice=0.006"
+// Shares of the messages that a fate befalls. A checkout is some fifteen messages, so that half of them meet one. Were many
+// more lost, the breakers would stay open, and little would happen; one that is only slow trips nothing, and lets the abort
+// overtake its prepare.
+const fates = "lose=0.004&late=0.006&deaf=0.004&delay=0.025&twice=0.006"
 
 // env is the environment of a process so started.
 func (st start) env(whileFile string) []string {

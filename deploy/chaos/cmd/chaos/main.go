@@ -51,7 +51,7 @@ func campaign(ctx context.Context, conf chaos.Config) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("seed %d: %w", conf.Seed, err)
 	}
-	report.Print(os.Stdout)
+	report.Print(os.Stdout, 20)
 	report.Close(os.Stdout)
 	return report.Sound(), nil
 }
@@ -62,7 +62,7 @@ func hunt(ctx context.Context, conf chaos.Config) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	report.Print(os.Stdout)
+	report.Print(os.Stdout, 20)
 	ok, caught := report.Sound(), 0
 	for _, m := range chaos.Mutants() {
 		conf.Mutant = m
@@ -70,7 +70,8 @@ func hunt(ctx context.Context, conf chaos.Config) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", m.Name, err)
 		}
-		report.Print(os.Stdout)
+		fmt.Fprintf(os.Stdout, "\n%s:\n", m.Name)
+		report.Print(os.Stdout, 2)
 		if report.Sound() {
 			fmt.Fprintf(os.Stdout, "%s SURVIVED\n", m.Name)
 			continue
