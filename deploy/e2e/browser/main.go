@@ -33,7 +33,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	hold := flag.Bool("hold", false, "run no checks, leave the shop running")
 	flag.Parse()
 	checks, failed, err := run(ctx, *hold)
@@ -187,7 +187,7 @@ func look(ctx context.Context, root, dir, bin string, env []string) (checks, fai
 		if err != nil {
 			return 0, 0, err
 		}
-		if err := os.WriteFile(filepath.Join(home, name), b, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(home, name), b, 0o600); err != nil { //nolint:gosec // two names of ours
 			return 0, 0, err
 		}
 	}
