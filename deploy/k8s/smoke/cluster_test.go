@@ -20,9 +20,10 @@ func TestForwarded_readsThePortThatWasChosen(t *testing.T) {
 
 func TestThrough_keepsAllButTheHost(t *testing.T) {
 	t.Parallel()
-	secret := base64.StdEncoding.EncodeToString([]byte("postgres://order:x@postgres:5432/order?sslmode=disable"))
+	const url = "postgres://order@postgres:5432/order?sslmode=disable"
+	secret := base64.StdEncoding.EncodeToString([]byte(url))
 	got, err := through(secret, 40001)
-	if want := "postgres://order:x@127.0.0.1:40001/order?sslmode=disable"; err != nil || got != want {
+	if want := strings.Replace(url, "postgres:5432", "127.0.0.1:40001", 1); err != nil || got != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}
 }

@@ -130,8 +130,16 @@ func (s *smoke) apply(ctx context.Context) error {
 	return nil
 }
 
-// openTheDoor puts something on sale and lets customers in. The first purchases tell that the shop sells.
+// openTheDoor puts something on sale and lets customers in, once one has bought something: on a cluster where everything is
+// new, pods are ready before Consul has their tokens and tells callers of them.
 func (s *smoke) openTheDoor(ctx context.Context, gateway string) (*shopper.Rush, error) {
+	err := s.cluster.await(ctx, buyPatience, func() (missing []string, err error) {
+		_, err = shopper.Somebody(gateway).Browse(ctx, "")
+		return nil, err
+	})
+	if err != nil {
+		return nil, err
+	}
 	boss, err := shopper.Admin(ctx, gateway)
 	if err != nil {
 		return nil, err
@@ -140,7 +148,16 @@ func (s *smoke) openTheDoor(ctx context.Context, gateway string) (*shopper.Rush,
 	if err != nil {
 		return nil, err
 	}
-	rush, err := shopper.StartRush(ctx, gateway, customers, money.Money{Amount: pieces * price, Currency: "USD"}, bowl)
+	wallet := money.Money{Amount: pieces * price, Currency: "USD"}
+	first, err := shopper.StartRush(ctx, gateway, 1, wallet, bowl)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(first.Await(ctx, 1), first.Stop()); err != nil {
+		return nil, err
+	}
+	s.say("a first customer has bought something")
+	rush, err := shopper.StartRush(ctx, gateway, customers, wallet, bowl)
 	if err != nil {
 		return nil, err
 	}
