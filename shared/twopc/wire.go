@@ -54,7 +54,7 @@ type PrepareAllInput struct {
 type Voted struct {
 	GID    uuid.UUID   `json:"gid" format:"uuid"`
 	Branch int         `json:"branch"`
-	State  BranchState `json:"state"`
+	State  BranchState `json:"state" example:"prepared"`
 }
 
 // PrepareAllOutput answers each message, in order.

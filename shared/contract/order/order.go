@@ -78,7 +78,7 @@ type Order struct {
 type Change struct {
 	From      Status     `json:"from" doc:"Empty in the first line; the same as to where only money was given back" example:"created"`
 	To        Status     `json:"to" example:"paying"`
-	Actor     string     `json:"actor" doc:"Who did it: a user's id, or the name of a service"`
+	Actor     string     `json:"actor" doc:"Who did it: a user's id, or the name of a service" example:"0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
 	GID       *uuid.UUID `json:"gid,omitempty" format:"uuid" doc:"The transaction it was part of"`
 	RequestID string     `json:"request_id,omitempty" example:"0198c7a2-5d9b-7cc3-8f27-6a1c8f0d4e11"`
 	Note      string     `json:"note,omitempty" example:"as a gift"`

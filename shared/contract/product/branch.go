@@ -31,6 +31,6 @@ func (l Lines) LockOrder() string {
 
 // Line is a quantity of one product.
 type Line struct {
-	ProductID uuid.UUID `json:"product_id"`
+	ProductID uuid.UUID `json:"product_id" format:"uuid"`
 	Quantity  int64     `json:"quantity"`
 }
