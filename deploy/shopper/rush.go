@@ -17,6 +17,9 @@ import (
 	"github.com/google/uuid"
 )
 
+// tokenLife is half of what an access token lives: a rush may take longer.
+const tokenLife = 5 * time.Minute
+
 // purchasePatience is what one purchase may take, with everything that is broken meanwhile.
 const purchasePatience = time.Minute
 
@@ -51,8 +54,13 @@ func StartRush(ctx context.Context, gateway string, customers int, wallet money.
 	r.stop = stop
 	for _, p := range people {
 		r.over.Go(func() {
+			signedIn := time.Now()
 			for stopping.Err() == nil {
-				if err := r.buy(ctx, p, productID); err != nil {
+				err := r.again(ctx, p, &signedIn)
+				if err == nil {
+					err = r.buy(ctx, p, productID)
+				}
+				if err != nil {
 					r.mu.Lock()
 					r.errors = append(r.errors, err)
 					r.mu.Unlock()
@@ -105,6 +113,17 @@ func (r *Rush) sofar() []error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]error(nil), r.errors...)
+}
+
+// again signs p in once more when it is time.
+func (r *Rush) again(ctx context.Context, p *Person, signedIn *time.Time) error {
+	if time.Since(*signedIn) < tokenLife {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, purchasePatience)
+	defer cancel()
+	*signedIn = time.Now()
+	return untilKnown(ctx, func(ctx context.Context) (known bool, err error) { return true, p.SignIn(ctx, p.Email, Password) })
 }
 
 func (r *Rush) buy(ctx context.Context, p *Person, productID uuid.UUID) error {

@@ -199,6 +199,8 @@ func (s *smoke) trouble(ctx context.Context, rush *shopper.Rush) error {
 		if _, err := s.cluster.awaitPods(ctx, rollPatience); err != nil {
 			return err
 		}
+		_, failed := rush.Requests()
+		s.say("its successor is ready; %d requests have failed so far", failed)
 	}
 	_, before := rush.Requests()
 	for _, service := range []string{"user", "product", "order", "payment", "coordinator", "gateway"} {
