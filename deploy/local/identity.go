@@ -19,7 +19,7 @@ type Process struct {
 
 // identify reads the start time of pid.
 func identify(pid int) (Process, error) {
-	_, start, err := procStat(pid)
+	_, _, start, err := procStat(pid)
 	if err != nil {
 		return Process{}, fmt.Errorf("identify process %d: %w", pid, err)
 	}
@@ -31,8 +31,12 @@ func (p Process) Alive() bool {
 	if p.PID <= 0 {
 		return false
 	}
-	state, start, err := procStat(p.PID)
-	return err == nil && start == p.Start && state != 'Z' && state != 'X'
+	state, threads, start, err := procStat(p.PID)
+	if err != nil || start != p.Start {
+		return false
+	}
+	// While other threads are still on their way out, the process has its files, and its port.
+	return threads > 1 || state != 'Z' && state != 'X'
 }
 
 // signal sends sig unless the process is gone.
@@ -88,21 +92,25 @@ func (p Process) rssMiB() (float64, error) {
 	return 0, fmt.Errorf("measure process %d: it has no memory", p.PID)
 }
 
-// procStat reads the state letter and the start time of a process.
-func procStat(pid int) (state byte, start uint64, err error) {
+// procStat reads the state letter, the number of threads and the start time of a process.
+func procStat(pid int) (state byte, threads int, start uint64, err error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
-		return 0, 0, err
+		return 0, 0, 0, err
 	}
 	// "pid (name) S ...": the name may hold spaces and brackets, so count from the last one.
 	end := strings.LastIndexByte(string(b), ')')
 	fields := strings.Fields(string(b[end+1:]))
-	const startField = 22 - 3 // field 22 of proc(5), counted from the state, field 3
+	const threadsField, startField = 20 - 3, 22 - 3 // fields 20 and 22 of proc(5), counted from the state, field 3
 	if end < 0 || len(fields) <= startField {
-		return 0, 0, errors.New("/proc has an unknown format")
+		return 0, 0, 0, errors.New("/proc has an unknown format")
+	}
+	threads, err = strconv.Atoi(fields[threadsField])
+	if err != nil {
+		return 0, 0, 0, err
 	}
 	start, err = strconv.ParseUint(fields[startField], 10, 64)
-	return fields[0][0], start, err
+	return fields[0][0], threads, start, err
 }
 
 // bootID names the current boot of this machine.
