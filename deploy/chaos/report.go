@@ -170,8 +170,9 @@ func lines(runDir string, take func(line, string)) error {
 	return nil
 }
 
-// readLogs counts deaths by point and disturbed messages by fate.
-func readLogs(runDir string) (points, disturbed map[string]int, err error) {
+// readLogs counts deaths by point, disturbed messages by fate, and starts that failed because somebody else on this machine
+// had taken the port of an instance while it was dead.
+func readLogs(runDir string) (points, disturbed map[string]int, taken int, err error) {
 	points, disturbed = map[string]int{}, map[string]int{}
 	err = lines(runDir, func(l line, _ string) {
 		switch l.Msg {
@@ -179,9 +180,13 @@ func readLogs(runDir string) (points, disturbed map[string]int, err error) {
 			points[l.Point]++
 		case "message disturbed":
 			disturbed[l.Fate]++
+		case "stop":
+			if strings.Contains(l.Error, "address already in use") {
+				taken++
+			}
 		}
 	})
-	return points, disturbed, err
+	return points, disturbed, taken, err
 }
 
 // explain tells the story of some transactions that are wrong: the register's timeline, the branches, and what the logs say.
