@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -32,9 +31,10 @@ var (
 )
 
 // documentsIn are all Markdown files under dir: the README first, then the others by path.
-func documentsIn(_ context.Context, dir string) ([]document, error) {
+func documentsIn(dir string) ([]document, error) {
 	var documents []document
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	tree := os.DirFS(dir)
+	err := fs.WalkDir(tree, ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -44,16 +44,11 @@ func documentsIn(_ context.Context, dir string) ([]document, error) {
 		if d.IsDir() || filepath.Ext(path) != ".md" {
 			return nil
 		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
+		text, err := fs.ReadFile(tree, path)
+		if err == nil {
+			documents = append(documents, parse(path, string(text)))
 		}
-		rel, err := filepath.Rel(dir, path)
-		if err != nil {
-			return err
-		}
-		documents = append(documents, parse(rel, string(text)))
-		return nil
+		return err
 	})
 	slices.SortStableFunc(documents, func(a, b document) int {
 		if d := strings.Count(a.path, "/") - strings.Count(b.path, "/"); d != 0 {

@@ -31,7 +31,7 @@ import (
 const patience = 15 * time.Minute
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	defer stop()
 	c := &check{out: os.Stdout}
 	err := c.run(ctx)
@@ -73,7 +73,7 @@ func (c *check) run(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, os.RemoveAll(c.dir))
 	}()
-	documents, err := documentsIn(ctx, c.dir)
+	documents, err := documentsIn(c.dir)
 	if err != nil {
 		return err
 	}

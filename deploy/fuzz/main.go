@@ -38,7 +38,7 @@ const restTime = 10 * time.Second
 const checks = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	defer stop()
 	if err := run(ctx, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "fuzz:", err)
@@ -89,8 +89,8 @@ func fuzz(ctx context.Context, found *tally, out io.Writer) (err error) {
 		return err
 	}
 	people := []*shopper.Person{customer, admin}
-	for _, p := range people {
-		report := filepath.Join(root, ".souk", "fuzz.ndjson")
+	for i, p := range people {
+		report := filepath.Join(root, ".souk", fmt.Sprintf("fuzz-%d.ndjson", i+1))
 		args := []string{
 			"run", document, "--url", shop.Gateway, "--header", "Authorization: Bearer " + p.Token, "--checks", checks,
 			"--max-time", strconv.Itoa(seconds / len(people)), "--workers", "4", "--continue-on-failure", "--request-timeout", "15",

@@ -45,7 +45,7 @@ func (t *tally) read(path string) error {
 	lines := bufio.NewReader(f)
 	for {
 		line, err := lines.ReadBytes('\n')
-		if err == io.EOF { //nolint:errorlint // as the reader promises
+		if err == io.EOF {
 			return nil
 		}
 		if err != nil {

@@ -1,6 +1,7 @@
 package journey
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -27,7 +28,7 @@ func TestParse_readsAJourney(t *testing.T) {
 	}
 	first, second := f.Requests[0], f.Requests[1]
 	if f.Intro != "Intro." || first.URL != "{{base}}/api/x" || first.Body != "{}" || first.Status != 201 || first.Headers[0] != (Header{"A", "b"}) ||
-		first.Expect[0] != (Value{"$.ok", "true"}) || second.Method != "GET" || second.Body != "" {
+		first.Expect[0] != (Value{"$.ok", "true"}) || second.Method != http.MethodGet || second.Body != "" {
 		t.Errorf("got %+v", f)
 	}
 	if uses := f.Uses("a"); len(uses) != 1 || uses[0] != "$.items[0].id" {

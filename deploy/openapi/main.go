@@ -35,7 +35,7 @@ func main() {
 	check := flag.Bool("check", false, "only compare")
 	lint := flag.Bool("lint", true, "run Spectral, where there is npm")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt) //nolint:forbidigo // the process's first context
 	defer stop()
 	if err := run(ctx, *check, *lint, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "openapi:", err)

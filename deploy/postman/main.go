@@ -30,7 +30,7 @@ const collectionFile = "souk.postman_collection.json"
 func main() {
 	write := flag.Bool("write", false, "write the collection instead of running it")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	defer stop()
 	do := run
 	if *write {
