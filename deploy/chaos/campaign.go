@@ -24,7 +24,7 @@ type Config struct {
 	Length  time.Duration // of the faults, at least; coming to rest and counting come after it
 	Clients int           // zero is 16
 	Mutant  *Mutant       // a bug to plant; nil for none
-	RunDir  string        // of the shop; empty is a temporary one, which is kept when something is wrong
+	RunDir  string        // of the shop; empty is a temporary one, which is kept when something is wrong that is not planted
 	Log     io.Writer     // receives what happens; nil discards it
 }
 
@@ -103,7 +103,7 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 			return nil, err
 		}
 		defer func() {
-			if err == nil && report.Sound() {
+			if err == nil && (report.Sound() || cfg.Mutant != nil) {
 				_ = os.RemoveAll(cfg.RunDir) // what is left lies in the folder for temporary files
 			}
 		}()

@@ -38,11 +38,12 @@ type Report struct {
 	stories    []string          // of the transactions that are wrong
 	diaries    map[string]string // of the customers whose account is wrong
 	runDir     string
+	planted    bool // a bug was
 }
 
 func (c *campaign) newReport() *Report {
 	r := &Report{
-		seed: c.cfg.Seed, length: c.cfg.Length, lasted: c.lasted, runDir: c.cfg.RunDir,
+		seed: c.cfg.Seed, length: c.cfg.Length, lasted: c.lasted, runDir: c.cfg.RunDir, planted: c.cfg.Mutant != nil,
 		deals: map[string]map[verdict]int{}, texts: map[string]int{}, outcomes: map[string]int{}, diaries: map[string]string{},
 	}
 	for _, d := range c.deals() {
@@ -111,7 +112,7 @@ func (r *Report) Print(w io.Writer, most int) {
 	for _, who := range slices.Sorted(maps.Keys(r.diaries)) {
 		fmt.Fprintln(w, r.diaries[who])
 	}
-	if !r.Sound() {
+	if !r.Sound() && !r.planted {
 		fmt.Fprintf(w, "the logs are in %s/logs; run it again with CHAOS_SEED=%d CHAOS_SECONDS=%.0f make chaos\n", r.runDir, r.seed, r.length.Seconds())
 	}
 }
@@ -170,9 +171,8 @@ func lines(runDir string, take func(line, string)) error {
 	return nil
 }
 
-// readLogs counts deaths by point, disturbed messages by fate, and starts that failed because somebody else on this machine
-// had taken the port of an instance while it was dead.
-func readLogs(runDir string) (points, disturbed map[string]int, taken int, err error) {
+// readLogs counts deaths by point and disturbed messages by fate.
+func readLogs(runDir string) (points, disturbed map[string]int, err error) {
 	points, disturbed = map[string]int{}, map[string]int{}
 	err = lines(runDir, func(l line, _ string) {
 		switch l.Msg {
@@ -180,13 +180,9 @@ func readLogs(runDir string) (points, disturbed map[string]int, taken int, err e
 			points[l.Point]++
 		case "message disturbed":
 			disturbed[l.Fate]++
-		case "stop":
-			if strings.Contains(l.Error, "address already in use") {
-				taken++
-			}
 		}
 	})
-	return points, disturbed, taken, err
+	return points, disturbed, err
 }
 
 // explain tells the story of some transactions that are wrong: the register's timeline, the branches, and what the logs say.
