@@ -55,7 +55,7 @@ func (decision) TableName() string { return "decision" }
 
 // lease is how long whoever has decided, or taken over, a transaction is left to carry it out before recovery takes it.
 // It only saves work: what keeps the outcome safe is the register and the participants' own state.
-const lease = 2 * time.Second
+const lease = 1500 * time.Millisecond // and half a second until recovery looks: two in all
 
 // errTooLate is returned by register.decide for a commit that comes after its deadline.
 var errTooLate = errors.New("the deadline is over")

@@ -263,7 +263,7 @@ func TestConfig_isReadFromTheEnvironment(t *testing.T) {
 	got, err := read(nil)
 	want := gateway.Config{
 		RateClient: gateway.Rate{Events: 100, Burst: 200}, RateUser: gateway.Rate{Events: 50, Burst: 100},
-		RateLogin: gateway.Rate{Events: 5, Burst: 10}, Timeout: 10 * time.Second,
+		RateLogin: gateway.Rate{Events: 5, Burst: 10}, Timeout: 10 * time.Second, MaxInflight: 1024,
 	}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("defaults: %v (-want +got):\n%s", err, diff)

@@ -299,16 +299,20 @@ func TestNew_refusesABrokenKey(t *testing.T) {
 		"unreadable": "UPDATE signing_key SET private_key = '\\x00'",
 		"not active": "UPDATE signing_key SET state = 'retired'",
 	} {
-		tx := s.db.Begin()
-		if err := tx.Exec(q).Error; err != nil {
+		if err := s.db.Exec("CREATE TABLE kept AS SELECT private_key, state FROM signing_key").Error; err != nil {
 			t.Fatal(err)
 		}
-		deps := s.deps(s.passwords)
-		deps.DB = tx
-		if _, err := user.New(t.Context(), deps); err == nil {
+		if err := s.db.Exec(q).Error; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := user.New(t.Context(), s.deps(s.passwords)); err == nil {
 			t.Errorf("%s: the service was made", name)
 		}
-		tx.Rollback()
+		for _, restore := range []string{"UPDATE signing_key SET private_key = kept.private_key, state = kept.state FROM kept", "DROP TABLE kept"} {
+			if err := s.db.Exec(restore).Error; err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	if _, err := identity.NewVerifier(s.user.Keyfunc, s.clock.now).Verify(s.Token(t, uuid.New())); err == nil {
 		t.Error("a token signed with another's key is good")
