@@ -12,7 +12,7 @@ import (
 
 // tally is what came of all requests.
 type tally struct {
-	operations        map[string]bool // "GET /api/v1/orders"
+	asked             map[string]bool // whether each operation of the document was: "GET /api/v1/orders"
 	requests          int             // answered
 	broken, offSchema int             // with 500 and above; otherwise than documented
 }
@@ -70,7 +70,10 @@ func (t *tally) add(e *finished) {
 		}
 		t.requests++
 		op := r.Cases[id].Value
-		t.operations[strings.ToUpper(op.Method)+" "+op.Path] = true
+		// A method that the path does not take is asked, too, to see it refused.
+		if name := operationName(op.Method, op.Path); t.known(name) {
+			t.asked[name] = true
+		}
 		if i.Response.StatusCode >= http.StatusInternalServerError {
 			t.broken++
 			continue
@@ -84,21 +87,38 @@ func (t *tally) add(e *finished) {
 	}
 }
 
-// operations are those of an OpenAPI document, as a tally names them.
-func operations(document string) ([]string, error) {
+func operationName(method, path string) string { return strings.ToUpper(method) + " " + path }
+
+func (t *tally) known(operation string) bool {
+	_, known := t.asked[operation]
+	return known
+}
+
+// operations is how many were asked.
+func (t *tally) operations() int {
+	n := 0
+	for _, asked := range t.asked {
+		if asked {
+			n++
+		}
+	}
+	return n
+}
+
+// expect says that the operations of an OpenAPI document are to be asked.
+func (t *tally) expect(document string) error {
 	b, err := os.ReadFile(document)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var doc struct{ Paths map[string]map[string]any }
 	if err := json.Unmarshal(b, &doc); err != nil {
-		return nil, fmt.Errorf("read %s: %w", document, err)
+		return fmt.Errorf("read %s: %w", document, err)
 	}
-	var all []string
 	for path, item := range doc.Paths {
 		for method := range item {
-			all = append(all, strings.ToUpper(method)+" "+path)
+			t.asked[operationName(method, path)] = false
 		}
 	}
-	return all, nil
+	return nil
 }
