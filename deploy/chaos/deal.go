@@ -72,10 +72,12 @@ func (d *deal) String() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var said []string
-	for i, n := 0, 0; i < len(d.answers); i += n { // the same answer many times in a row is told once
-		a := d.answers[i]
-		for n = 1; i+n < len(d.answers) && d.answers[i+n].text == a.text; n++ {
+	for i := 0; i < len(d.answers); { // the same answer many times in a row is told once
+		a, n := d.answers[i], 1
+		for i+n < len(d.answers) && d.answers[i+n].text == a.text {
+			n++
 		}
+		i += n
 		said = append(said, fmt.Sprintf("%s %s (%s)", a.at.UTC().Format("15:04:05.000"), a.verdict, a.text))
 		if n > 1 {
 			said[len(said)-1] += fmt.Sprintf(" %d times", n)

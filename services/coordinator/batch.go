@@ -75,7 +75,7 @@ func (b *batcher[Q, A]) another() {
 func (b *batcher[Q, A]) fly() {
 	for {
 		if b.pause > 0 {
-			time.Sleep(b.pause)
+			<-time.After(b.pause)
 		}
 		batch := b.take()
 		if len(batch) == 0 {

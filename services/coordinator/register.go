@@ -135,14 +135,16 @@ func insert(tx *gorm.DB, all []decision, lazily bool) (written []uuid.UUID, err 
 	if err != nil {
 		return nil, err
 	}
-	err = tx.Raw(insertAll[lazily], map[string]any{"rows": string(document), "lease": lease.Seconds()}).Scan(&written).Error
+	err = tx.Raw(insertAll(lazily), map[string]any{"rows": string(document), "lease": lease.Seconds()}).Scan(&written).Error
 	return written, err
 }
 
-// insertAll is the statement, by whether it leaves the disk to catch up.
-var insertAll = map[bool]string{
-	false: fmt.Sprintf(insertDecisions, ""),
-	true:  fmt.Sprintf(insertDecisions, ", (SELECT set_config('synchronous_commit', 'off', true)) AS lazily"),
+// insertAll is the statement, which leaves the disk to catch up if it is done lazily.
+func insertAll(lazily bool) string {
+	if lazily {
+		return fmt.Sprintf(insertDecisions, ", (SELECT set_config('synchronous_commit', 'off', true)) AS lazily")
+	}
+	return fmt.Sprintf(insertDecisions, "")
 }
 
 const insertDecisions = `INSERT INTO decision (gid, outcome, reason, digest, branches, deadline, completed_at, next_at, timeline)

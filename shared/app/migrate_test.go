@@ -99,9 +99,9 @@ func databaseURL(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	err = conn.Raw(func(driver any) error {
-		address = driver.(*stdlib.Conn).Conn().Config().ConnString() //nolint:errcheck,forcetypeassert // it is pgx's
+		address = driver.(*stdlib.Conn).Conn().Config().ConnString() //nolint:forcetypeassert // it is pgx's
 		return nil
 	})
 	if err != nil {

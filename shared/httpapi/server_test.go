@@ -236,7 +236,7 @@ func TestHandle_countsUnderTheRoutesTemplate(t *testing.T) {
 	s := httpapi.New(httpapi.Config{Service: "shed", Log: slog.New(slog.DiscardHandler), Metrics: registry})
 	httpapi.Handle(s, contract.Route[contract.ByID, contract.None]{ID: "open", Method: "GET", Path: "/v1/things/{id}", Permission: identity.Public},
 		func(context.Context, *contract.ByID) (*contract.None, error) { return &contract.None{}, nil })
-	s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/v1/things/"+uuid.NewString(), http.NoBody))
+	s.Handler().ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/things/"+uuid.NewString(), http.NoBody))
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

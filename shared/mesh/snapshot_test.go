@@ -54,7 +54,7 @@ func TestSnapshot_tellsWhatHappened(t *testing.T) {
 	good, bad := serve(t, status(http.StatusOK)), serve(t, status(http.StatusInternalServerError))
 	m, names := newMesh(t, Config{EjectAfter: 1}, good)
 	for range 5 {
-		get(m)
+		_, _ = get(m)
 	}
 	s := m.Snapshot()
 	if len(s.Callees) != 1 || s.Callees[0].Name != "product" {
@@ -74,7 +74,7 @@ func TestSnapshot_tellsWhatHappened(t *testing.T) {
 
 	names.list(good.Listener.Addr().String(), bad.Listener.Addr().String())
 	testkit.Eventually(t, 10*time.Second, func() bool {
-		get(m)
+		_, _ = get(m)
 		return len(m.Snapshot().Events) > 0
 	})
 	s = m.Snapshot()
@@ -103,7 +103,7 @@ func TestSnapshot_tellsOfBreakers(t *testing.T) {
 	t.Parallel()
 	m, _ := newMesh(t, Config{BreakerCalls: 3}, serve(t, status(http.StatusInternalServerError)))
 	for range 3 {
-		get(m)
+		_, _ = get(m)
 	}
 	for _, b := range m.Snapshot().Callees[0].Breakers {
 		if read := b.Class == "read"; read != (b.State == "open") || read != !b.Since.IsZero() || read != b.Probe.After(b.Since) {

@@ -90,7 +90,7 @@ func Migrated(ctx context.Context, db *gorm.DB, sets ...MigrationSet) error {
 		}
 		var got int64
 		if there {
-			if err := pool.QueryRowContext(ctx, "SELECT COALESCE(max(version_id), 0) FROM "+table).Scan(&got); err != nil { //nolint:gosec // the name of a set is ours
+			if err := pool.QueryRowContext(ctx, "SELECT COALESCE(max(version_id), 0) FROM "+table).Scan(&got); err != nil {
 				return asFault(ctx, err)
 			}
 		}

@@ -22,7 +22,7 @@ const (
 )
 
 // names of the banks. A transfer is out of the first into the second; the others only take part in wider transactions.
-var names = []string{"east", "west", "north", "south", "centre"}
+var names = []string{"east", "west", "north", "south", "centre"} //nolint:gochecknoglobals // never changes
 
 // rig is everything that is measured.
 type rig struct {

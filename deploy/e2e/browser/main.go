@@ -187,7 +187,7 @@ func look(ctx context.Context, root, dir, bin string, env []string) (checks, fai
 		if err != nil {
 			return 0, 0, err
 		}
-		if err := os.WriteFile(filepath.Join(home, name), b, 0o600); err != nil { //nolint:gosec // two names of ours
+		if err := os.WriteFile(filepath.Join(home, name), b, 0o600); err != nil {
 			return 0, 0, err
 		}
 	}

@@ -49,7 +49,7 @@ func start(ctx context.Context, bin, files, dir, admin string) (*prometheus, err
 		changed = strings.Replace(changed, change[0], change[1], 1)
 	}
 	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte(changed), 0o600); err != nil { //nolint:gosec // in a folder of our own
+	if err := os.WriteFile(config, []byte(changed), 0o600); err != nil {
 		return nil, err
 	}
 	port, err := testkit.FreePort(ctx)
