@@ -35,12 +35,12 @@ const (
 
 // Writes are the points above, of a coordinator and of a participant.
 func Writes() (coordinator, participant []string) {
-	return []string{
-			BeforeDecision, AfterDecision, BeforeAbort, AfterAbort, BeforeComplete, AfterComplete, BeforeLease, AfterLease,
-			BeforePostpone, AfterPostpone, BeforeFence, AfterFence, BeforeCallOff, AfterCallOff,
-		}, []string{
-			BeforeVote, AfterVote, BeforeNo, AfterNo, BeforeFinish, AfterFinish,
-		}
+	coordinator = []string{
+		BeforeDecision, AfterDecision, BeforeAbort, AfterAbort, BeforeComplete, AfterComplete, BeforeLease, AfterLease,
+		BeforePostpone, AfterPostpone, BeforeFence, AfterFence, BeforeCallOff, AfterCallOff,
+	}
+	participant = []string{BeforeVote, AfterVote, BeforeNo, AfterNo, BeforeFinish, AfterFinish}
+	return coordinator, participant
 }
 
 // The points around each message, to be followed by its name: where it is sent and its answer has come, and where it has
