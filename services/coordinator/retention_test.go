@@ -1,7 +1,9 @@
 package coordinator_test
 
 import (
+	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -218,12 +220,19 @@ func TestForget_aTransactionBegunAgainHasNoSecondEffect(t *testing.T) {
 		"the west has forgotten": {30, func(s *shop) error { return s.west.DB.Exec("DELETE FROM tx_branch").Error }, []wire.State{wire.Committed}},
 		"the east has forgotten": {30, func(s *shop) error { return s.east.DB.Exec("DELETE FROM tx_branch").Error }, []wire.State{wire.Committed}},
 		// Whether the east's answer comes before the west's failure is chance, and so is what the client hears.
-		"the west is away":              {30, func(s *shop) error { delete(s.hosts, "west"); return nil }, []wire.State{wire.Committed, wire.Aborted}},
-		"the west is deaf for outcomes": {30, func(s *shop) error { s.unheard(); return nil }, []wire.State{wire.Committed}},
+		"the west is away":              {30, func(s *shop) error { s.westAway.Store(true); return nil }, []wire.State{wire.Committed, wire.Aborted}},
+		"the west is deaf for outcomes": {30, func(s *shop) error { s.westDeaf.Store(true); return nil }, []wire.State{wire.Committed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := setup(t)
+			// The network itself is not changed while somebody may still be on it.
+			s.hosts["west"] = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if s.westAway.Load() || s.westDeaf.Load() && strings.HasSuffix(r.URL.Path, "/finish") {
+					panic(http.ErrAbortHandler)
+				}
+				s.west.Handler().ServeHTTP(w, r)
+			})
 			b := transfer(uuid.New(), c.amount)
 			b.TimeoutMS = 500
 			if _, err := s.begin(t, b); err != nil {
@@ -245,7 +254,8 @@ func TestForget_aTransactionBegunAgainHasNoSecondEffect(t *testing.T) {
 			if err != nil || !slices.Contains(c.want, out.Body.State) {
 				t.Errorf("got %+v, %v, want %v", out, err, c.want)
 			}
-			s.hosts["west"] = s.west.Handler()
+			s.westAway.Store(false)
+			s.westDeaf.Store(false)
 			s.settleWithin(t, b)
 			if got := balances(); got != want {
 				t.Errorf("it was %s, and is %s", want, got)

@@ -36,6 +36,8 @@ type shop struct {
 	hosts       testkit.Hosts
 	metrics     *prometheus.Registry
 	east, west  *testkit.Bank
+
+	westAway, westDeaf atomic.Bool // for outcomes: where a test changes it while messages are under way
 }
 
 func setup(t *testing.T) *shop {
