@@ -19,7 +19,8 @@ import (
 type pipeline struct {
 	conn    *sql.Conn
 	waiting []waiting
-	begun   bool // the server has seen BEGIN
+	begun   bool  // the server has seen BEGIN
+	failed  error // of what could not be told when it happened
 }
 
 // waiting is a statement on its way.
@@ -124,8 +125,8 @@ func (p *pipeline) later(statement string, args []any, done func(pgx.BatchResult
 
 // flush sends what waits, and returns the first error, be it of a result or of what was made of it.
 func (p *pipeline) flush(ctx context.Context) error {
-	if len(p.waiting) == 0 {
-		return nil
+	if len(p.waiting) == 0 || p.failed != nil {
+		return p.failed
 	}
 	batch := new(pgx.Batch)
 	for _, w := range p.waiting {
@@ -229,7 +230,6 @@ func (p *pipeline) QueryContext(ctx context.Context, query string, args ...any) 
 
 // QueryRowContext is part of gorm.ConnPool.
 func (p *pipeline) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	// An error cannot be returned, so the row comes with it: the transaction is broken, and says so.
-	_ = p.flush(ctx)
+	p.failed = p.flush(ctx) // it cannot be returned here, and must not be forgotten: the end of the transaction tells it
 	return p.conn.QueryRowContext(ctx, query, args...)
 }

@@ -73,6 +73,13 @@ func TestInTx_whatIsPutOff(t *testing.T) {
 			}
 			return nil
 		}, nil, []int{1, 0}},
+		"fails in the end where only a row was asked for": {func(tx *gorm.DB) error {
+			if err := errors.Join(add(tx, 1), add(tx, 3)); err != nil {
+				return err
+			}
+			var n int
+			return tx.Raw("SELECT 1").Row().Scan(&n)
+		}, errMissing, []int{0, 0}},
 		"fails the next that cannot wait": {func(tx *gorm.DB) error {
 			if err := add(tx, 3); err != nil {
 				return err
