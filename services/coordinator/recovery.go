@@ -169,16 +169,13 @@ func (s *Service) Abort(ctx context.Context, in *contract.ByID) (*contract.Body[
 		Timeline: []coordinator.Event{s.event("decided", "", "aborted on request")},
 	}
 	crash.At(crash.BeforeCallOff)
-	truth, won, err := s.register.decide(ctx, d, false)
+	r, err := s.decide(ctx, d, false)
 	if err != nil {
 		s.seen.registerErrors.Inc()
 		return nil, err
 	}
 	crash.At(crash.AfterCallOff)
-	if won {
-		s.seen.decided(d)
-	}
 	return &contract.Body[coordinator.Outcome]{Body: coordinator.Outcome{
-		GID: in.ID, State: truth.Outcome, Reason: truth.Reason, Replayed: !won,
+		GID: in.ID, State: r.truth.Outcome, Reason: r.truth.Reason, Replayed: !r.won,
 	}}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -57,9 +56,6 @@ func (decision) TableName() string { return "decision" }
 // It only saves work: what keeps the outcome safe is the register and the participants' own state.
 const lease = 1500 * time.Millisecond // and half a second until recovery looks: two in all
 
-// errTooLate is returned by register.decide for a commit that comes after its deadline.
-var errTooLate = errors.New("the deadline is over")
-
 // register is the decision register.
 type register struct{ db *gorm.DB }
 
@@ -70,25 +66,9 @@ type ruling struct {
 	tooLate bool     // it was a commit past its deadline, and there is no other
 }
 
-// decide writes d unless the transaction is decided already, and returns the row that is true from now on, with whether
-// it is d. A commit is written only before its deadline, by the database's clock; too late, and with no other decision
-// there, it returns errTooLate. Lazily leaves the disk to catch up.
-func (r register) decide(ctx context.Context, d decision, lazily bool) (truth decision, won bool, err error) {
-	rulings, err := r.decideAll(ctx, []decision{d}, lazily)
-	if err != nil {
-		return decision{}, false, err
-	}
-	return rulings[0].truth, rulings[0].won, rulings[0].err()
-}
-
-func (r ruling) err() error {
-	if r.tooLate {
-		return errTooLate
-	}
-	return nil
-}
-
-// decideAll is decide for several transactions, with one statement and one commit.
+// decideAll writes decisions, with one statement and one commit, unless their transactions are decided already, and returns
+// for each what is true from now on. A commit is written only before its deadline, by the database's clock. Lazily leaves
+// the disk to catch up.
 func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([]ruling, error) {
 	var written []uuid.UUID
 	err := postgres.Alone(ctx, r.db, func(tx *gorm.DB) (err error) {
