@@ -1,8 +1,8 @@
 // Package migrations holds every schema of the shop as goose SQL, one folder per set, embedded. It is the only place a
 // schema changes. A change is made in steps that the running version survives: expand, deploy, contract.
 //
-// A service's database is made of its own set and, where it uses them, Participant (shared/twopc) and Idempotency
-// (shared/idempotency); postgres.Migrate applies them.
+// A service's database is made of its own set and, where it uses them, Participant (shared/twopc), Idempotency
+// (shared/idempotency) and Seal (shared/seal); postgres.Migrate applies them.
 package migrations
 
 import (
@@ -40,6 +40,9 @@ func Participant() Set { return set("participant") }
 
 // Idempotency is what a service needs to answer a repeated request with the stored answer.
 func Idempotency() Set { return set("idempotency") }
+
+// Seal is what a service needs to keep something sealed (shared/seal).
+func Seal() Set { return set("seal") }
 
 func set(name string) Set {
 	folder, err := fs.Sub(files, name)

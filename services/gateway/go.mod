@@ -15,6 +15,8 @@ require (
 	souk/shared v0.0.0
 )
 
+require github.com/tink-crypto/tink-go/v2 v2.9.0 // indirect
+
 require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
 	github.com/MicahParks/keyfunc/v3 v3.9.1 // indirect

@@ -53,6 +53,7 @@ type Config struct {
 	Migrate       Migrate    `env:"MIGRATE" envDefault:"start"`
 	MaxInflight   int        `env:"MAX_INFLIGHT" envDefault:"256"` // requests answered at a time
 	StateDir      string     `env:"STATE_DIR"`                     // what makes a start without Consul possible is kept there; empty keeps nothing
+	KEKFile       string     `env:"KEK_FILE"`                      // has the key-encryption key; see shared/seal
 	LogLevel      slog.Level `env:"LOG_LEVEL" envDefault:"INFO"`
 	TraceEndpoint string     `env:"OTEL_EXPORTER_OTLP_ENDPOINT"`
 	Version       string     `env:"VERSION" envDefault:"dev"`
