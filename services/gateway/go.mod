@@ -18,6 +18,11 @@ require (
 require github.com/tink-crypto/tink-go/v2 v2.9.0 // indirect
 
 require (
+	github.com/cedar-policy/cedar-go v1.9.0 // indirect
+	github.com/go-json-experiment/json v0.0.0-20260820222146-c27c302e5fc3 // indirect
+)
+
+require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
 	github.com/MicahParks/keyfunc/v3 v3.9.1 // indirect
 	github.com/armon/go-metrics v0.4.1 // indirect

@@ -10,6 +10,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/httpapi"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 )
 
 const (
@@ -48,10 +49,7 @@ func (g *Gateway) mayLook(r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !p.May(identity.ViewOperations) {
-		return fault.New(fault.Forbidden, "", "your roles do not allow this")
-	}
-	return nil
+	return policy.Check(identity.With(r.Context(), p), identity.ViewOperations, policy.Resource{Kind: policy.Route, ID: "watch-operations"})
 }
 
 // look answers with what there is to see, every second, until the client leaves, its token ends or we do.

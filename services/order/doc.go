@@ -26,5 +26,5 @@
 //     whose whole refund is under way is not shipped.
 //   - Every move appends a line to the history in the same database transaction.
 //
-// An order is seen by its owner and by who manages orders; to everybody else it answers exactly as one that is not there.
+// An order is seen by its owner and by whose role looks at all; to everybody else it answers exactly as one that is not there.
 package order

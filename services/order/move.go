@@ -7,6 +7,7 @@ import (
 	"souk/shared/contract"
 	"souk/shared/contract/order"
 	"souk/shared/idempotency"
+	"souk/shared/identity"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -14,7 +15,7 @@ import (
 
 // Cancel gives up an order that nobody has begun to pay. Returns NotFound, or Conflict, code illegal_transition.
 func (s *Service) Cancel(ctx context.Context, in *contract.ByID) (*contract.Body[order.Order], error) {
-	return s.move(ctx, in.ID, func(o *row, who by) (change, error) { return o.become(order.Cancelled, who) })
+	return s.move(ctx, in.ID, identity.CancelOrder, func(o *row, who by) (change, error) { return o.become(order.Cancelled, who) })
 }
 
 // Ship says that a paid order is on its way. Returns NotFound; Conflict, code illegal_transition, or refund_in_progress
@@ -24,19 +25,19 @@ func (s *Service) Ship(ctx context.Context, in *order.ShipInput) (*contract.Body
 	if in.Body != nil {
 		how = *in.Body
 	}
-	return s.move(ctx, in.ID, func(o *row, who by) (change, error) { return o.ship(how, who) })
+	return s.move(ctx, in.ID, identity.ManageOrders, func(o *row, who by) (change, error) { return o.ship(how, who) })
 }
 
 // Deliver says that a shipped order has arrived. Returns NotFound, or Conflict, code illegal_transition.
 func (s *Service) Deliver(ctx context.Context, in *contract.ByID) (*contract.Body[order.Order], error) {
-	return s.move(ctx, in.ID, func(o *row, who by) (change, error) { return o.become(order.Delivered, who) })
+	return s.move(ctx, in.ID, identity.ManageOrders, func(o *row, who by) (change, error) { return o.become(order.Delivered, who) })
 }
 
-// move does what the keyed request of ctx asks of an order that its caller may see.
-func (s *Service) move(ctx context.Context, id uuid.UUID, do func(o *row, who by) (change, error)) (*contract.Body[order.Order], error) {
+// move does what the keyed request of ctx asks of an order to which its caller may do perm.
+func (s *Service) move(ctx context.Context, id uuid.UUID, perm identity.Permission, do func(o *row, who by) (change, error)) (*contract.Body[order.Order], error) {
 	var done change
 	out, err := idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Body[order.Order], error) {
-		o, err := lock(tx, id, visible(ctx))
+		o, err := reach(ctx, tx, id, perm, forChange)
 		if err != nil {
 			return nil, err
 		}

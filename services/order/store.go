@@ -9,6 +9,7 @@ import (
 	"souk/shared/contract/order"
 	"souk/shared/fault"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 	"souk/shared/postgres"
 
 	"github.com/google/uuid"
@@ -18,9 +19,25 @@ import (
 // anyone sees every order: for other services, and inside a transaction of several.
 func anyone() identity.Scope { return identity.Scope{Everybody: true} }
 
-// visible is what the caller sees: everything to who manages orders, their own to everybody else.
-func visible(ctx context.Context) identity.Scope {
-	return identity.From(ctx).Scope(identity.ManageOrders)
+// reach reads the order id for its caller to do perm to it; NotFound where they cannot reach it, in the words for one that
+// is not there, and Forbidden where they may look at it and no more. suffix follows the query, to lock the row.
+func reach(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Permission, suffix string) (row, error) {
+	o, err := one(tx, id, policy.Scope(ctx, perm, policy.Order), suffix)
+	if err != nil {
+		return row{}, err
+	}
+	if denied := policy.Check(ctx, perm, o.resource()); denied != nil {
+		if policy.Allowed(identity.From(ctx), identity.ReadOrder, o.resource()) {
+			return row{}, denied
+		}
+		return row{}, errMissing
+	}
+	return o, nil
+}
+
+// resource is the order as the policies know it.
+func (o row) resource() policy.Resource {
+	return policy.Resource{Kind: policy.Order, ID: o.ID.String(), Owner: o.UserID}
 }
 
 // errMissing is the answer for an order that is not there and for one that is another's: nobody can tell them apart.
@@ -36,8 +53,11 @@ func find(tx *gorm.DB, id uuid.UUID, s identity.Scope) (row, error) {
 
 // lock is find, and keeps everybody else from changing the order until tx ends.
 func lock(tx *gorm.DB, id uuid.UUID, s identity.Scope) (row, error) {
-	return one(tx, id, s, " FOR NO KEY UPDATE")
+	return one(tx, id, s, forChange)
 }
+
+// forChange locks what a query reads.
+const forChange = " FOR NO KEY UPDATE"
 
 func one(tx *gorm.DB, id uuid.UUID, s identity.Scope, suffix string) (o row, err error) {
 	err = postgres.Found(tx.Raw("SELECT "+rowColumns+" FROM orders WHERE id = ? AND (? OR user_id = ?)"+suffix, id, s.Everybody, s.User).Scan(&o), errMissing)

@@ -10,6 +10,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/idempotency"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 	"souk/shared/money"
 
 	"github.com/google/uuid"
@@ -72,7 +73,7 @@ func (s *Service) ListPayments(ctx context.Context, in *payment.ListPaymentsInpu
 	if err != nil {
 		return nil, err
 	}
-	rows, err := selectPayments(s.db.WithContext(ctx), visible(ctx), in.OrderID, before, in.Limit()+1)
+	rows, err := selectPayments(s.db.WithContext(ctx), policy.Scope(ctx, identity.ReadPayment, policy.Payment), in.OrderID, before, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +91,7 @@ func (s *Service) GetPayment(ctx context.Context, in *contract.ByID) (*contract.
 
 func (s *Service) detail(ctx context.Context, id uuid.UUID) (*payment.Detail, error) {
 	tx := s.db.WithContext(ctx)
-	p, err := readPayment(tx, id, visible(ctx))
+	p, err := reach(ctx, tx, id, identity.ReadPayment)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +127,7 @@ func (s *Service) Void(ctx context.Context, in *contract.ByID) (*contract.Body[p
 }
 
 func (s *Service) void(ctx context.Context, id uuid.UUID) error {
-	p, err := readPayment(s.db.WithContext(ctx), id, visible(ctx))
+	p, err := reach(ctx, s.db.WithContext(ctx), id, identity.ManagePayments)
 	captured := fault.New(fault.Conflict, "already_captured", "the payment is captured; refund it instead")
 	switch {
 	case err != nil:

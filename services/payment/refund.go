@@ -177,8 +177,15 @@ func (s *Service) refundBranches(ctx context.Context, r refundRow) ([]twopc.Bran
 
 // GetRefund gives a refund of a payment. Returns NotFound for one of another person's payment.
 func (s *Service) GetRefund(ctx context.Context, in *payment.RefundByID) (*contract.Body[payment.RefundView], error) {
+	p, err := reach(ctx, s.db.WithContext(ctx), in.ID, identity.ReadPayment)
+	if fault.Is(err, fault.NotFound) {
+		err = notFound("refund")
+	}
+	if err != nil {
+		return nil, err
+	}
 	r, err := readRefund(s.db.WithContext(ctx), in.RefundID)
-	if err == nil && (r.PaymentID != in.ID || !visible(ctx).Sees(r.UserID)) {
+	if err == nil && r.PaymentID != p.ID {
 		err = notFound("refund")
 	}
 	if err != nil {

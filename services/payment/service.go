@@ -8,8 +8,10 @@ import (
 
 	"souk/shared/fault"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 	"souk/shared/twopc"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"gorm.io/gorm"
 )
@@ -76,9 +78,17 @@ func New(cfg Config, deps Deps) *Service {
 	return s
 }
 
-// visible is what the caller sees: everything to who manages payments, their own to everybody else.
-func visible(ctx context.Context) identity.Scope {
-	return identity.From(ctx).Scope(identity.ManagePayments)
+// reach reads the payment id for its caller to do perm to it; NotFound where they cannot reach it, in the words for one that
+// is not there.
+func reach(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Permission) (paymentRow, error) {
+	p, err := readPayment(tx, id, policy.Scope(ctx, perm, policy.Payment))
+	if err != nil {
+		return p, err
+	}
+	if policy.Check(ctx, perm, policy.Resource{Kind: policy.Payment, ID: id.String(), Owner: p.UserID}) != nil {
+		return p, notFound("payment")
+	}
+	return p, nil
 }
 
 // busy says that the same request may succeed a moment later; shared/twopc takes the code as a passing reason.

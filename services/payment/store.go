@@ -66,6 +66,12 @@ func findTopUp(tx *gorm.DB, id uuid.UUID) (t topUpRow, err error) {
 	return t, err
 }
 
+// findTopUpOf is findTopUp for who is to see only their own.
+func findTopUpOf(tx *gorm.DB, id, owner uuid.UUID) (t topUpRow, err error) {
+	err = found(tx.Raw("SELECT "+topUpColumns+" FROM top_up WHERE id = ? AND user_id = ?", id, owner).Scan(&t), "top-up")
+	return t, err
+}
+
 // finishTopUp reports whether it was this call that ended the top-up.
 func finishTopUp(tx *gorm.DB, id uuid.UUID, status, code string, now time.Time) (t topUpRow, first bool, err error) {
 	res := tx.Raw(`UPDATE top_up SET status = ?, failure_code = ?, settled_at = ? WHERE id = ? AND status = 'pending'
@@ -166,9 +172,16 @@ func finishTransfer(tx *gorm.DB, id, gid uuid.UUID, status string, now time.Time
 	return one(tx.Exec("UPDATE transfer SET status = ?, settled_at = ? WHERE id = ? AND gid = ? AND status = 'pending'", status, now, id, gid), "transfer", id)
 }
 
+const transferColumns = "id, gid, user_id, points, amount, currency, status, created_at, settled_at"
+
 func findTransfer(tx *gorm.DB, id uuid.UUID) (t transferRow, err error) {
-	err = found(tx.Raw(`SELECT id, gid, user_id, points, amount, currency, status, created_at, settled_at
-		FROM transfer WHERE id = ?`, id).Scan(&t), "transfer")
+	err = found(tx.Raw("SELECT "+transferColumns+" FROM transfer WHERE id = ?", id).Scan(&t), "transfer")
+	return t, err
+}
+
+// findTransferOf is findTransfer for who is to see only their own.
+func findTransferOf(tx *gorm.DB, id, owner uuid.UUID) (t transferRow, err error) {
+	err = found(tx.Raw("SELECT "+transferColumns+" FROM transfer WHERE id = ? AND user_id = ?", id, owner).Scan(&t), "transfer")
 	return t, err
 }
 

@@ -162,10 +162,7 @@ func (s *Service) ListTopUps(ctx context.Context, in *payment.ListTopUpsInput) (
 
 // GetTopUp gives a top-up of the caller. Returns NotFound for anybody else's.
 func (s *Service) GetTopUp(ctx context.Context, in *contract.ByID) (*contract.Body[payment.TopUp], error) {
-	t, err := findTopUp(s.db.WithContext(ctx), in.ID)
-	if err == nil && t.UserID != identity.From(ctx).UserID {
-		err = notFound("top-up")
-	}
+	t, err := findTopUpOf(s.db.WithContext(ctx), in.ID, identity.From(ctx).UserID)
 	if err != nil {
 		return nil, err
 	}

@@ -57,10 +57,7 @@ func (s *Service) Transfer(ctx context.Context, in *payment.TransferInput) (*pay
 // GetTransfer gives a transfer of the caller. Returns NotFound for anybody else's, and for one that has not come to this
 // service yet.
 func (s *Service) GetTransfer(ctx context.Context, in *contract.ByID) (*contract.Body[payment.Transfer], error) {
-	t, err := findTransfer(s.db.WithContext(ctx), in.ID)
-	if err == nil && t.UserID != identity.From(ctx).UserID {
-		err = notFound("transfer")
-	}
+	t, err := findTransferOf(s.db.WithContext(ctx), in.ID, identity.From(ctx).UserID)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/idempotency"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 	"souk/shared/postgres"
 
 	"github.com/google/uuid"
@@ -56,7 +57,7 @@ func (s *Service) Enable(ctx context.Context, in *contract.ByID) (*contract.Body
 
 func (s *Service) setState(ctx context.Context, id uuid.UUID, to state) (*contract.Body[user.User], error) {
 	return idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Body[user.User], error) {
-		a, err := forChange(ctx, tx, id)
+		a, err := forChange(ctx, tx, id, identity.ManageUsers, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +84,7 @@ func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contra
 	roles := slices.Compact(slices.Sorted(slices.Values(in.Body.Roles)))
 	var a account
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
-		if a, err = forChange(ctx, tx, in.ID); err != nil {
+		if a, err = forChange(ctx, tx, in.ID, identity.GrantRoles, roles); err != nil {
 			return err
 		}
 		became := joinRoles(roles)
@@ -103,19 +104,25 @@ func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contra
 // forChange locks the account id and the caller's, and gives the first. The caller's token may be older than what its
 // account may do now, so that is looked at here, under the lock: an admin who has just been disabled changes nobody, and
 // of two admins who take the role from each other at once, one comes too late. So one is always left.
-func forChange(ctx context.Context, tx *gorm.DB, id uuid.UUID) (account, error) {
-	caller := identity.From(ctx).UserID
-	if id == caller {
-		return account{}, fault.New(fault.Forbidden, "not_on_yourself", "another admin has to do that to your account")
-	}
+func forChange(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Permission, roles []identity.Role) (account, error) {
+	caller, on := identity.From(ctx).UserID, policy.Resource{Kind: policy.Account, ID: id.String(), Owner: id, Roles: roles}
 	if err := lockAccounts(tx, caller, id); err != nil {
 		return account{}, err
 	}
 	admin, err := findAccount(tx, caller)
-	if fault.Is(err, fault.NotFound) || err == nil && (admin.State != active || !admin.principal().May(identity.ManageUsers)) {
+	if fault.Is(err, fault.NotFound) || err == nil && admin.State != active {
 		return account{}, fault.New(fault.Forbidden, "", "your roles do not allow this")
 	}
 	if err != nil {
+		return account{}, err
+	}
+	err = policy.Check(identity.With(ctx, admin.principal()), perm, on)
+	switch {
+	case policy.DeniedBy(err, "sod.self"):
+		return account{}, fault.New(fault.Forbidden, "not_on_yourself", "another admin has to do that to your account").Because(err)
+	case policy.DeniedBy(err, "sod.conflict"):
+		return account{}, fault.New(fault.Forbidden, "conflicting_roles", "nobody has these roles at once: who does a thing does not look whether it was right").Because(err)
+	case err != nil:
 		return account{}, err
 	}
 	return findAccount(tx, id)

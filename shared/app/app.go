@@ -338,6 +338,9 @@ func (a *App) Serve(ctx context.Context) error {
 	if a.migrating {
 		return fmt.Errorf("%s has no database to migrate", a.Name)
 	}
+	if err := a.HTTP.Undeclared(); err != nil {
+		return err
+	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.Config.ServiceAddr)
 	if err != nil {
 		return err

@@ -34,7 +34,8 @@ type Route[In, Out any] struct {
 	Status     int    // of success; zero is 200
 	Summary    string
 	Permission identity.Permission
-	Keyed      bool // takes an Idempotency-Key, and answers a repetition with the stored answer
+	Class      int64 // how sensitive what it tells is, for identity.ReadSensitiveData and nothing else
+	Keyed      bool  // takes an Idempotency-Key, and answers a repetition with the stored answer
 
 	Description string    // what the summary does not say, in Markdown, for the OpenAPI document
 	Later       bool      // may answer 202 with the same body: the outcome is not known yet

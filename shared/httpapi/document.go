@@ -20,6 +20,8 @@ import (
 const (
 	bearer        = "bearer"
 	routeMetadata = "route"
+	// permissionExtension tells programs what the description tells people.
+	permissionExtension = "x-permission"
 )
 
 // Document is the server's OpenAPI 3.1 document, indented, as it is before anything is served. A server without an
@@ -60,8 +62,9 @@ func document(doc *huma.OpenAPI, op *huma.Operation) {
 	}
 	op.Tags = []string{doc.Tags[0].Name}
 	op.Summary, op.Description = r.Summary, cmp.Or(r.Description, r.Summary+".")
+	op.Extensions = map[string]any{permissionExtension: r.Permission}
 	switch r.Permission {
-	case identity.Public:
+	case identity.Public, identity.ViewProducts:
 		op.Security = []map[string][]string{}
 	case identity.Internal:
 		op.Description += "\n\nFor other services of the shop."
@@ -138,7 +141,7 @@ func refusals(op *huma.Operation, r *contract.Route[contract.None, contract.None
 	if r.Method != http.MethodGet {
 		add(fault.Conflict, "busy", "Others are changing the same thing: try again")
 	}
-	if r.Permission != identity.Public && r.Permission != identity.Internal {
+	if len(op.Security) > 0 {
 		add(fault.Unauthenticated, "", "There is no access token")
 		add(fault.Unauthenticated, "invalid_token", "The access token is not one of ours")
 		add(fault.Unauthenticated, "token_expired", "The access token is too old: refresh it")

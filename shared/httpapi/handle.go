@@ -14,6 +14,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/idempotency"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 	"souk/shared/telemetry"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -28,10 +29,17 @@ const (
 )
 
 // Handle registers op under its route. It panics, and so stops the service from starting, for a route that does not say
-// who may call it, or whose path is internal while its permission is not (or the other way round).
+// who may call it, or says it in a word that no policy knows; whose path is internal while its permission is not (or the
+// other way round); or which tells sensitive things without their class (or the other way round).
 func Handle[In, Out any](s *Server, r contract.Route[In, Out], op func(context.Context, *In) (*Out, error)) {
 	if r.Permission == "" {
 		panic(fmt.Sprintf("httpapi: route %s declares no permission", r.ID))
+	}
+	if !policy.Known(r.Permission) {
+		panic(fmt.Sprintf("httpapi: route %s declares a permission that no policy knows: %q", r.ID, r.Permission))
+	}
+	if (r.Permission == identity.ReadSensitiveData) != (r.Class > 0) {
+		panic(fmt.Sprintf("httpapi: route %s: what is sensitive has a class, and nothing else", r.ID))
 	}
 	if strings.HasPrefix(r.Path, internal) != (r.Permission == identity.Internal) {
 		panic(fmt.Sprintf("httpapi: route %s: only paths under %s are for other services", r.ID, internal))
@@ -47,13 +55,14 @@ func Handle[In, Out any](s *Server, r contract.Route[In, Out], op func(context.C
 }
 
 func (s *Server) operation(r contract.Route[contract.None, contract.None]) huma.Operation {
-	s.templates[strings.NewReplacer("{", ":", "}", "").Replace(r.Path)] = r.Path
+	s.templates[ginPath(r.Path)] = r.Path
 	op := huma.Operation{
 		OperationID: r.ID, Method: r.Method, Path: r.Path, DefaultStatus: r.Status,
 		MaxBodyBytes: BodyLimit + 1, // limitBody is the limit; Huma's own would answer the same a byte earlier
 		Metadata:     map[string]any{routeMetadata: r},
 	}
-	guard := s.authorize(r.Permission)
+	s.declared[r.Method+" "+ginPath(r.Path)] = true
+	guard := s.authorize(policy.Resource{Kind: policy.Route, ID: r.ID, Class: r.Class}, r.Permission)
 	op.Middlewares = huma.Middlewares{func(c huma.Context, next func(huma.Context)) {
 		g := humagin.Unwrap(c)
 		err := guard(g)
@@ -69,12 +78,26 @@ func (s *Server) operation(r contract.Route[contract.None, contract.None]) huma.
 	return op
 }
 
-// authorize finds out who is calling and whether they may.
-func (s *Server) authorize(perm identity.Permission) func(*gin.Context) error {
-	return func(c *gin.Context) error {
-		if perm == identity.Public || perm == identity.Internal {
-			return nil
+// ginPath is a route's path as gin knows it.
+func ginPath(path string) string { return strings.NewReplacer("{", ":", "}", "").Replace(path) }
+
+// Undeclared is an error if anything can be asked for that is no operation with a permission, nor a document of those.
+func (s *Server) Undeclared() error {
+	for _, r := range s.engine.Routes() {
+		if name := r.Method + " " + r.Path; !s.declared[name] {
+			return fmt.Errorf("%s declares no permission", name)
 		}
+	}
+	return nil
+}
+
+// authorize finds out who is calling and whether they may ask for the route on. What a stranger may, anybody may: there no
+// token is looked at.
+func (s *Server) authorize(on policy.Resource, perm identity.Permission) func(*gin.Context) error {
+	if policy.Allowed(identity.Principal{}, perm, on) {
+		return func(c *gin.Context) error { return policy.Check(c.Request.Context(), perm, on) }
+	}
+	return func(c *gin.Context) error {
 		token, ok := strings.CutPrefix(c.GetHeader("Authorization"), "Bearer ")
 		if !ok || s.cfg.Verifier == nil {
 			return fault.New(fault.Unauthenticated, "", "sign in first: this needs an access token")
@@ -86,10 +109,7 @@ func (s *Server) authorize(perm identity.Permission) func(*gin.Context) error {
 		ctx := identity.With(c.Request.Context(), p)
 		telemetry.Note(ctx, slog.String("actor", p.UserID.String()))
 		c.Request = c.Request.WithContext(ctx)
-		if !p.May(perm) {
-			return fault.New(fault.Forbidden, "", "your roles do not allow this")
-		}
-		return nil
+		return policy.Check(ctx, perm, on)
 	}
 }
 

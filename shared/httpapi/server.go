@@ -15,6 +15,7 @@ import (
 
 	"souk/shared/fault"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
@@ -51,11 +52,13 @@ type Server struct {
 	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
 	// and spans name a route as its callers' do.
 	templates map[string]string
+	declared  map[string]bool // by method and gin's path: what has a permission, or tells of what has
 }
 
 // New makes a server with no operations. From the first one on it serves its OpenAPI document at /openapi.json.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}}
+	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}, declared: map[string]bool{}}
+	cfg.Metrics.MustRegister(policy.Metrics()...)
 	s.Admit(inflightLimit)
 	s.engine.Use(s.observe, s.recover, s.admit, s.inherit, readable, s.limitTime, limitBody)
 	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
@@ -74,6 +77,9 @@ func (s *Server) operations() huma.API {
 	conf.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	s.describe(conf.OpenAPI)
 	s.api = humagin.New(s.engine, conf)
+	for _, r := range s.engine.Routes() { // the document itself
+		s.declared[r.Method+" "+r.Path] = true
+	}
 	return s.api
 }
 

@@ -179,9 +179,12 @@ func TestHandle_refusesARouteThatDoesNotSayWhoMayCallIt(t *testing.T) {
 	t.Parallel()
 	s := testkit.NewService(t, "shed")
 	for name, r := range map[string]contract.Route[contract.None, contract.None]{
-		"no permission":         {ID: "a", Method: "GET", Path: "/v1/a"},
-		"internal path, public": {ID: "b", Method: "GET", Path: "/internal/v1/b", Permission: identity.Public},
-		"public path, internal": {ID: "c", Method: "GET", Path: "/v1/c", Permission: identity.Internal},
+		"no permission":          {ID: "a", Method: "GET", Path: "/v1/a"},
+		"internal path, public":  {ID: "b", Method: "GET", Path: "/internal/v1/b", Permission: identity.Public},
+		"public path, internal":  {ID: "c", Method: "GET", Path: "/v1/c", Permission: identity.Internal},
+		"unknown permission":     {ID: "d", Method: "GET", Path: "/v1/d", Permission: "reed_order"},
+		"sensitive, no class":    {ID: "e", Method: "GET", Path: "/v1/e", Permission: identity.ReadSensitiveData},
+		"a class, not sensitive": {ID: "f", Method: "GET", Path: "/v1/f", Permission: identity.SignedIn, Class: 1},
 	} {
 		func() {
 			defer func() {

@@ -4,51 +4,84 @@ package identity
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
 )
 
-// Role is a named set of permissions.
+// Role is a named set of permissions; the policies (package policy) say which.
 type Role string
 
-// The roles of the shop.
+// The roles of the shop, each with the least that its work needs.
 const (
-	Customer Role = "customer"
-	Admin    Role = "admin"
+	Customer         Role = "customer"          // buys, and sees and cancels what they have bought
+	Admin            Role = "admin"             // runs the shop, and gives roles to others
+	CatalogueManager Role = "catalogue_manager" // products, categories and stock
+	Support          Role = "support"           // looks at orders and accounts, asks for refunds
+	Finance          Role = "finance"           // the ledger; approves what support asks for
+	Auditor          Role = "auditor"           // looks at everything that was done, and does nothing
+	DataScientist    Role = "data_scientist"    // sensitive data, at headquarters and with the clearance for it
+	KeyCustodian     Role = "key_custodian"     // the keys that tokens and data are sealed with
 )
 
-// Permission is what a route demands of its caller. The zero value is not a permission: a route without one stops the
-// service from starting.
+// Roles are all of them.
+func Roles() []Role {
+	return []Role{Customer, Admin, CatalogueManager, Support, Finance, Auditor, DataScientist, KeyCustodian}
+}
+
+// Permission is what a route demands of its caller, and what a policy allows: an action of theirs. The zero value is not a
+// permission: a route without one stops the service from starting.
 type Permission string
 
-// The permissions. Public, SignedIn and Internal belong to no role.
+// The permissions.
 const (
 	Public   Permission = "public"    // anybody; the token, if there is one, is not looked at
-	SignedIn Permission = "signed_in" // any principal; the operation narrows to what is the caller's own
+	SignedIn Permission = "signed_in" // any person, about what is their own: there is nothing else such an operation could reach
 	Internal Permission = "internal"  // other services of the shop; such paths begin with /internal, never routed by the gateway
 
-	PlaceOrder         Permission = "place_order"
-	ManageOrders       Permission = "manage_orders"
-	ManageProducts     Permission = "manage_products"
-	ManagePayments     Permission = "manage_payments"
-	ViewUsers          Permission = "view_users"
-	ManageUsers        Permission = "manage_users"
+	ViewProducts   Permission = "view_products" // anybody
+	ManageProducts Permission = "manage_products"
+
+	PlaceOrder   Permission = "place_order"   // and fill the wallet for it
+	ReadOrder    Permission = "read_order"    // of an order: its owner, whom they share it with, and who has to look at all
+	CancelOrder  Permission = "cancel_order"  // of an order
+	PayOrder     Permission = "pay_order"     // of an order: its owner alone
+	ShareOrder   Permission = "share_order"   // of an order: its owner alone
+	ManageOrders Permission = "manage_orders" // ship and deliver
+
+	ReadWishlist   Permission = "read_wishlist"   // of a wish list
+	ManageWishlist Permission = "manage_wishlist" // of a wish list: put things on it and take them off
+	OwnWishlist    Permission = "own_wishlist"    // of a wish list: make it, share it, throw it away
+
+	ReadPayment    Permission = "read_payment" // of a payment or a refund
+	RequestRefund  Permission = "request_refund"
+	ApproveRefund  Permission = "approve_refund" // of a refund that somebody else has asked for
+	SettleRefund   Permission = "settle_refund"  // of a refund: that its money moves. No route's; decided before it does
+	ManagePayments Permission = "manage_payments"
+	ViewLedger     Permission = "view_ledger"
+
+	ViewUsers     Permission = "view_users"
+	ManageUsers   Permission = "manage_users"
+	GrantRoles    Permission = "grant_roles"    // of an account: its roles, and where and how trusted its person is
+	ManageClients Permission = "manage_clients" // other people's programs that sign our customers in
+
 	ViewTransactions   Permission = "view_transactions"
 	ManageTransactions Permission = "manage_transactions"
 	ViewOperations     Permission = "view_operations" // how the services are and whom they call
+
+	ReadAudit         Permission = "read_audit"
+	RotateKeys        Permission = "rotate_keys"
+	ReadSensitiveData Permission = "read_sensitive_data" // of what has a class
 )
 
-// granted is what each role may do.
-func granted(r Role) []Permission {
-	switch r {
-	case Customer:
-		return []Permission{PlaceOrder}
-	case Admin:
-		return []Permission{ManageOrders, ManageProducts, ManagePayments, ViewUsers, ManageUsers, ViewTransactions, ManageTransactions, ViewOperations}
-	default:
-		return nil
+// Permissions are all of them.
+func Permissions() []Permission {
+	return []Permission{
+		Public, SignedIn, Internal, ViewProducts, ManageProducts,
+		PlaceOrder, ReadOrder, CancelOrder, PayOrder, ShareOrder, ManageOrders, ReadWishlist, ManageWishlist, OwnWishlist,
+		ReadPayment, RequestRefund, ApproveRefund, SettleRefund, ManagePayments, ViewLedger,
+		ViewUsers, ManageUsers, GrantRoles, ManageClients, ViewTransactions, ManageTransactions, ViewOperations,
+		ReadAudit, RotateKeys, ReadSensitiveData,
 	}
 }
 
@@ -57,6 +90,8 @@ type Principal struct {
 	UserID    uuid.UUID
 	Roles     []Role
 	SessionID uuid.UUID
+	Location  string // where they work, as their account says; empty is nowhere
+	Clearance int64  // the highest class of data they may see, as their account says; 0 is none
 	token     string // as it was shown, to be passed on when calling another service for this person
 	expires   time.Time
 }
@@ -65,26 +100,11 @@ type Principal struct {
 // may differ, Verify takes it still.
 func (p Principal) Expires() time.Time { return p.expires }
 
-// May reports whether p may do what perm names.
-func (p Principal) May(perm Permission) bool {
-	switch perm {
-	case Public, Internal:
-		return true
-	case SignedIn:
-		return p.UserID != uuid.Nil
-	default:
-		return slices.ContainsFunc(p.Roles, func(r Role) bool { return slices.Contains(granted(r), perm) })
-	}
-}
-
 // Scope is whose things a query may see. The zero value sees nobody's.
 type Scope struct {
 	Everybody bool
 	User      uuid.UUID // whose, where it is not everybody's
 }
-
-// Scope is what p may see: everybody's things where it may do all, else its own.
-func (p Principal) Scope(all Permission) Scope { return Scope{Everybody: p.May(all), User: p.UserID} }
 
 // Sees reports whether owner's things are in s.
 func (s Scope) Sees(owner uuid.UUID) bool { return s.Everybody || owner != uuid.Nil && owner == s.User }

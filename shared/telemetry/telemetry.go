@@ -65,7 +65,7 @@ func TraceID(ctx context.Context) string {
 type event struct {
 	mu    sync.Mutex
 	attrs []slog.Attr
-	room  [4]slog.Attr // attrs', usually
+	room  [6]slog.Attr // attrs', usually
 }
 
 type eventKey struct{}

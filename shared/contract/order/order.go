@@ -91,7 +91,7 @@ type Detail struct {
 	History []Change `json:"history"`
 }
 
-// ListInput selects orders. Who may not manage orders sees only their own, whatever it says.
+// ListInput selects orders. Whose role does not look at everybody's sees only their own, whatever it says.
 type ListInput struct {
 	contract.Paging
 	UserID        uuid.UUID `query:"user_id" format:"uuid" doc:"Only this customer's"`
@@ -136,22 +136,22 @@ var (
 	}
 	List = contract.Route[ListInput, contract.Body[contract.Page[Brief]]]{
 		ID: "list-orders", Service: Service, Method: http.MethodGet, Path: "/v1/orders",
-		Permission: identity.SignedIn, Summary: "List your orders, or everybody's if you manage orders; newest first",
+		Permission: identity.ReadOrder, Summary: "List your orders, or everybody's if your role looks at all; newest first",
 	}
 	Get = contract.Route[contract.ByID, contract.Body[Detail]]{
 		ID: "get-order", Service: Service, Method: http.MethodGet, Path: "/v1/orders/{id}",
-		Permission: identity.SignedIn, Summary: "An order with its lines and history",
+		Permission: identity.ReadOrder, Summary: "An order with its lines and history",
 	}
 	Cancel = contract.Route[contract.ByID, contract.Body[Order]]{
 		ID: "cancel-order", Service: Service, Method: http.MethodPost, Path: "/v1/orders/{id}/cancel",
-		Permission: identity.SignedIn, Keyed: true, Summary: "Give up an order that is not paid",
+		Permission: identity.CancelOrder, Keyed: true, Summary: "Give up an order that is not paid",
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Conflict, "illegal_transition", "The order is paid, or being paid, or over"),
 		},
 	}
 	PayFor = contract.Route[contract.ByID, PayOutput]{
 		ID: "pay-order", Service: Service, Method: http.MethodPost, Path: "/v1/orders/{id}/pay",
-		Permission: identity.PlaceOrder, Keyed: true, Summary: "Pay an order from your wallet: stock, money, points and order move together or not at all",
+		Permission: identity.PayOrder, Keyed: true, Summary: "Pay an order from your wallet: stock, money, points and order move together or not at all",
 		Later: true,
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Conflict, "order_not_payable", "The order is paid, or being paid, or over"),

@@ -52,13 +52,13 @@ type LedgerCheck struct {
 var (
 	ListAccounts = contract.Route[ListAccountsInput, contract.Body[contract.Page[Account]]]{
 		ID: "list-ledger-accounts", Service: Service, Method: http.MethodGet, Path: "/v1/ledger/accounts",
-		Permission: identity.ManagePayments, Summary: "The accounts of the ledger, by kind, owner and currency",
+		Permission: identity.ViewLedger, Summary: "The accounts of the ledger, by kind, owner and currency",
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Invalid, "unknown_currency", "The shop does not trade in that currency"),
 		},
 	}
 	CheckLedger = contract.Route[contract.None, contract.Body[LedgerCheck]]{
 		ID: "check-ledger", Service: Service, Method: http.MethodGet, Path: "/v1/ledger/check",
-		Permission: identity.ManagePayments, Summary: "Add the whole ledger up: every number is zero in a ledger that is right",
+		Permission: identity.ViewLedger, Summary: "Add the whole ledger up: every number is zero in a ledger that is right",
 	}
 )

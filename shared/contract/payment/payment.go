@@ -72,7 +72,7 @@ type Move struct {
 	At            time.Time  `json:"at"`
 }
 
-// ListPaymentsInput selects payments: the caller's own, or with manage_payments everybody's.
+// ListPaymentsInput selects payments: the caller's own, or everybody's to whose role looks at all.
 type ListPaymentsInput struct {
 	contract.Paging
 	OrderID uuid.UUID `query:"order_id" format:"uuid" doc:"Only those for this order"`
@@ -132,15 +132,15 @@ type TransferOutput struct {
 var (
 	ListPayments = contract.Route[ListPaymentsInput, contract.Body[contract.Page[Payment]]]{
 		ID: "list-payments", Service: Service, Method: http.MethodGet, Path: "/v1/payments",
-		Permission: identity.SignedIn, Summary: "My payments, newest first; everybody's with manage_payments",
+		Permission: identity.ReadPayment, Summary: "My payments, newest first; everybody's if your role looks at all",
 	}
 	GetPayment = contract.Route[contract.ByID, contract.Body[Detail]]{
 		ID: "get-payment", Service: Service, Method: http.MethodGet, Path: "/v1/payments/{id}",
-		Permission: identity.SignedIn, Summary: "A payment with its refunds and history",
+		Permission: identity.ReadPayment, Summary: "A payment with its refunds and history",
 	}
 	RefundPayment = contract.Route[RefundInput, RefundOutput]{
 		ID: "refund-payment", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/refunds", Status: http.StatusCreated,
-		Permission: identity.ManagePayments, Keyed: true, Summary: "Give back some or all of a payment",
+		Permission: identity.RequestRefund, Keyed: true, Summary: "Give back some or all of a payment",
 		Later: true,
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Conflict, "refund_too_large", "Less than that is left of the payment"),
@@ -158,7 +158,7 @@ var (
 	}
 	GetRefund = contract.Route[RefundByID, contract.Body[RefundView]]{
 		ID: "get-refund", Service: Service, Method: http.MethodGet, Path: "/v1/payments/{id}/refunds/{refund_id}",
-		Permission: identity.SignedIn, Summary: "A refund of a payment of mine; of any with manage_payments",
+		Permission: identity.ReadPayment, Summary: "A refund of a payment of mine; of any if your role looks at all",
 	}
 	VoidPayment = contract.Route[contract.ByID, contract.Body[Detail]]{
 		ID: "void-payment", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/void",

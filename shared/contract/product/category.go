@@ -36,11 +36,11 @@ type BySlug struct {
 var (
 	ListCategories = contract.Route[ListCategoriesInput, contract.Body[contract.Page[Category]]]{
 		ID: "list-categories", Service: Service, Method: http.MethodGet, Path: "/v1/categories",
-		Permission: identity.Public, Summary: "The categories, by slug",
+		Permission: identity.ViewProducts, Summary: "The categories, by slug",
 	}
 	GetCategory = contract.Route[BySlug, contract.Body[Category]]{
 		ID: "get-category", Service: Service, Method: http.MethodGet, Path: "/v1/categories/{slug}",
-		Permission: identity.Public, Summary: "A category",
+		Permission: identity.ViewProducts, Summary: "A category",
 	}
 	CreateCategory = contract.Route[CreateCategoryInput, contract.Created[Category]]{
 		ID: "create-category", Service: Service, Method: http.MethodPost, Path: "/v1/categories", Status: http.StatusCreated,

@@ -109,7 +109,7 @@ type HistoryInput struct {
 var (
 	ListProducts = contract.Route[ListInput, contract.Body[contract.Page[Product]]]{
 		ID: "list-products", Service: Service, Method: http.MethodGet, Path: "/v1/products",
-		Permission: identity.Public, Summary: "Search and list the catalogue",
+		Permission: identity.ViewProducts, Summary: "Search and list the catalogue",
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Invalid, "nothing_to_match", "sort=relevance without q"),
 			contract.Refuse(fault.Invalid, "empty_price_range", "min_price is above max_price"),
@@ -118,7 +118,7 @@ var (
 	}
 	GetProduct = contract.Route[contract.ByID, Output]{
 		ID: "get-product", Service: Service, Method: http.MethodGet, Path: "/v1/products/{id}",
-		Permission: identity.Public, Summary: "A product, archived ones included",
+		Permission: identity.ViewProducts, Summary: "A product, archived ones included",
 	}
 	CreateProduct = contract.Route[CreateInput, CreatedOutput]{
 		ID: "create-product", Service: Service, Method: http.MethodPost, Path: "/v1/products", Status: http.StatusCreated,

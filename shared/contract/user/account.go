@@ -103,7 +103,7 @@ var (
 	}
 	SetRoles = contract.Route[SetRolesInput, contract.Body[User]]{
 		ID: "set-user-roles", Service: Service, Method: http.MethodPut, Path: "/v1/users/{id}/roles",
-		Permission: identity.ManageUsers, Summary: "Give an account these roles and no others",
+		Permission: identity.GrantRoles, Summary: "Give an account these roles and no others",
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Forbidden, "not_on_yourself", "Another admin has to do that to your account"),
 			contract.Refuse(fault.NotFound, "no_such_user", "There is no such account"),
