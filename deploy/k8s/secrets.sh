@@ -21,6 +21,7 @@ for service in user product order payment coordinator; do
   password=$(password)
   postgres+=("$service" "$password")
   secret "$service" consul-token "$(uuid)" \
+    kek "$(head -c 32 /dev/urandom | base64)" \
     database-url "postgres://$service:$password@postgres:5432/$service?sslmode=disable"
 done
 secret postgres "${postgres[@]}"

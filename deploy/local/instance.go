@@ -190,7 +190,7 @@ func (s *Shop) environment(in *instanceState, extra []string) []string {
 		env = append(env, "LOG_LEVEL=info")
 	}
 	if in.Service != "gateway" {
-		env = append(env, "DATABASE_URL="+s.Postgres.URL(in.Service))
+		env = append(env, "DATABASE_URL="+s.Postgres.URL(in.Service), "KEK_FILE="+filepath.Join(s.kekDir(), in.Service))
 	}
 	if s.cfg.Env != nil {
 		env = append(env, s.cfg.Env(in.Name)...)

@@ -172,12 +172,15 @@ func (s *Shop) removeData() error {
 			return fmt.Errorf("a PostgreSQL of a shop whose state is lost still runs in %s: stop it with `kill -INT %s`", data, pid)
 		}
 	}
-	return errors.Join(os.RemoveAll(s.postgresDir()), os.RemoveAll(s.consulDir()))
+	return errors.Join(os.RemoveAll(s.postgresDir()), os.RemoveAll(s.consulDir()), os.RemoveAll(s.kekDir()))
 }
 
 func (s *Shop) postgresDir() string {
 	return testkit.ServerDir(filepath.Join(s.cfg.RunDir, "postgres"))
 }
+
+// kekDir has a key-encryption key per service, which the first of its instances makes.
+func (s *Shop) kekDir() string { return filepath.Join(s.cfg.RunDir, "kek") }
 
 func (s *Shop) consulDir() string { return testkit.ServerDir(filepath.Join(s.cfg.RunDir, "consul")) }
 

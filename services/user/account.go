@@ -37,9 +37,9 @@ func (s state) move(to state) error {
 // account is a row of account, with its roles.
 type account struct {
 	ID           uuid.UUID
-	Email        string
+	SealedEmail  []byte
+	SealedName   []byte
 	PasswordHash string
-	DisplayName  string
 	State        state
 	Roles        string // separated by commas, in order
 	CreatedAt    time.Time
@@ -49,12 +49,6 @@ func (a account) roles() []identity.Role { return splitRoles(a.Roles) }
 
 func (a account) principal() identity.Principal {
 	return identity.Principal{UserID: a.ID, Roles: a.roles()}
-}
-
-func (a account) user() user.User {
-	return user.User{
-		ID: a.ID, Email: a.Email, DisplayName: a.DisplayName, Roles: a.roles(), Disabled: a.State == disabled, CreatedAt: a.CreatedAt,
-	}
 }
 
 func splitRoles(s string) []identity.Role {
@@ -97,17 +91,18 @@ func (s *Service) Register(ctx context.Context, in *user.RegisterInput) (*contra
 	}
 	return idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Created[user.User], error) {
 		a := account{
-			ID: uuid.Must(uuid.NewV7()), Email: email, PasswordHash: hash, DisplayName: name,
-			State: active, Roles: string(identity.Customer), CreatedAt: s.now(),
+			ID: uuid.Must(uuid.NewV7()), PasswordHash: hash, State: active, Roles: string(identity.Customer), CreatedAt: s.now(),
 		}
-		opened, err := openAccount(tx, a, contract.RequestIDFrom(ctx))
+		opened, err := s.sealed.openAccount(tx, a, email, name, contract.RequestIDFrom(ctx))
 		if err != nil {
 			return nil, err
 		}
 		if !opened {
 			return nil, fault.New(fault.Conflict, "email_taken", "there is an account with this e-mail address")
 		}
-		return &contract.Created[user.User]{Location: "/api/v1/users/me", Body: a.user()}, nil
+		return &contract.Created[user.User]{Location: "/api/v1/users/me", Body: user.User{
+			ID: a.ID, Email: email, DisplayName: name, Roles: a.roles(), CreatedAt: a.CreatedAt,
+		}}, nil
 	})
 }
 
@@ -121,7 +116,16 @@ func (s *Service) show(ctx context.Context, id uuid.UUID) (*contract.Body[user.U
 	if err != nil {
 		return nil, err
 	}
-	return &contract.Body[user.User]{Body: a.user()}, nil
+	return s.showAccount(ctx, a)
+}
+
+// showAccount is the answer that shows a.
+func (s *Service) showAccount(ctx context.Context, a account) (*contract.Body[user.User], error) {
+	u, err := s.sealed.show(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[user.User]{Body: u}, nil
 }
 
 // UpdateMe changes the caller's account.
@@ -137,7 +141,7 @@ func (s *Service) UpdateMe(ctx context.Context, in *user.UpdateMeInput) (*contra
 	var a account
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
 		id := identity.From(ctx).UserID
-		if err := rename(tx, id, name, s.now()); err != nil {
+		if err := s.sealed.rename(tx, id, name, s.now()); err != nil {
 			return err
 		}
 		a, err = findAccount(tx, id)
@@ -146,5 +150,5 @@ func (s *Service) UpdateMe(ctx context.Context, in *user.UpdateMeInput) (*contra
 	if err != nil {
 		return nil, err
 	}
-	return &contract.Body[user.User]{Body: a.user()}, nil
+	return s.showAccount(ctx, a)
 }

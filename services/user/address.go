@@ -20,36 +20,47 @@ const maxAddresses = 20
 
 // addressRow is a row of address.
 type addressRow struct {
-	ID         uuid.UUID
-	Label      string
-	Recipient  string
-	Line1      string
-	Line2      string
-	City       string
-	Region     string
-	PostalCode string
-	Country    string
-	Phone      string
-	IsDefault  bool
-	CreatedAt  time.Time
-	UpdatedAt  time.Time
+	ID        uuid.UUID
+	Sealed    []byte // a home
+	IsDefault bool
+	CreatedAt time.Time
+	UpdatedAt time.Time
 }
 
-func (r addressRow) address() user.Address {
+// home is all of an address that says where somebody lives.
+type home struct {
+	Label      string `json:"label"`
+	Recipient  string `json:"recipient"`
+	Line1      string `json:"line1"`
+	Line2      string `json:"line2"`
+	City       string `json:"city"`
+	Region     string `json:"region"`
+	PostalCode string `json:"postal_code"`
+	Country    string `json:"country"`
+	Phone      string `json:"phone"`
+}
+
+// showAddress is the address as its owner sees it.
+func (s *sealed) showAddress(ctx context.Context, r addressRow) (user.Address, error) {
+	h, err := s.address.Open(ctx, r.ID.String(), r.Sealed)
+	return r.at(h), err
+}
+
+func (r addressRow) at(h home) user.Address {
 	return user.Address{
 		ID: r.ID, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
 		AddressFields: user.AddressFields{
-			Label: r.Label, Recipient: r.Recipient, Line1: r.Line1, Line2: r.Line2, City: r.City, Region: r.Region,
-			PostalCode: r.PostalCode, Country: r.Country, Phone: r.Phone, Default: r.IsDefault,
+			Label: h.Label, Recipient: h.Recipient, Line1: h.Line1, Line2: h.Line2, City: h.City, Region: h.Region,
+			PostalCode: h.PostalCode, Country: h.Country, Phone: h.Phone, Default: r.IsDefault,
 		},
 	}
 }
 
-// newAddressRow is what is kept of f.
-func newAddressRow(id uuid.UUID, f user.AddressFields, now time.Time) (addressRow, error) {
+// newHome is what is kept of f.
+func newHome(f user.AddressFields) (home, error) {
 	var w wrong
-	r := addressRow{
-		ID: id, IsDefault: f.Default, CreatedAt: now, UpdatedAt: now, Country: f.Country,
+	h := home{
+		Country:    f.Country,
 		Label:      w.text("body.label", f.Label, 1, 50),
 		Recipient:  w.text("body.recipient", f.Recipient, 1, 100),
 		Line1:      w.text("body.line1", f.Line1, 1, 200),
@@ -62,7 +73,7 @@ func newAddressRow(id uuid.UUID, f user.AddressFields, now time.Time) (addressRo
 	if !isCountry(f.Country) {
 		w.add("body.country", "must be a country's two letters, such as CH")
 	}
-	return r, w.err()
+	return h, w.err()
 }
 
 var errNoAddress = fault.New(fault.NotFound, "no_such_address", "there is no such address")
@@ -82,15 +93,23 @@ func (s *Service) Addresses(ctx context.Context, in *user.ListAddressesInput) (*
 	if err != nil {
 		return nil, err
 	}
-	return contract.PageOf(rows, in.Limit(), addressRow.address, func(r addressRow) any { return byID{r.ID} })
+	list := make([]user.Address, len(rows))
+	for i, r := range rows {
+		if list[i], err = s.sealed.showAddress(ctx, r); err != nil {
+			return nil, err
+		}
+	}
+	return contract.PageOf(list, in.Limit(), func(a user.Address) user.Address { return a }, func(a user.Address) any { return byID{a.ID} })
 }
 
 // AddAddress keeps an address. Returns Conflict, code too_many_addresses, where there are twenty.
 func (s *Service) AddAddress(ctx context.Context, in *user.AddAddressInput) (*contract.Created[user.Address], error) {
-	row, err := newAddressRow(uuid.Must(uuid.NewV7()), in.Body, s.now())
+	where, err := newHome(in.Body)
 	if err != nil {
 		return nil, err
 	}
+	now := s.now()
+	row := addressRow{ID: uuid.Must(uuid.NewV7()), IsDefault: in.Body.Default, CreatedAt: now, UpdatedAt: now}
 	return idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Created[user.Address], error) {
 		me, err := lockOwn(ctx, tx)
 		if err != nil {
@@ -106,14 +125,12 @@ func (s *Service) AddAddress(ctx context.Context, in *user.AddAddressInput) (*co
 		if err := clearDefault(tx, me, row); err != nil {
 			return nil, err
 		}
-		err = tx.Exec(`INSERT INTO address (id, user_id, label, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at, updated_at)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			row.ID, me, row.Label, row.Recipient, row.Line1, row.Line2, row.City, row.Region, row.PostalCode, row.Country, row.Phone,
-			row.IsDefault, row.CreatedAt, row.UpdatedAt).Error
+		err = tx.Exec("INSERT INTO address (id, user_id, sealed, is_default, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?)",
+			row.ID, me, s.sealed.address.Seal(row.ID.String(), where), row.IsDefault, row.CreatedAt, row.UpdatedAt).Error
 		if err != nil {
 			return nil, err
 		}
-		return &contract.Created[user.Address]{Location: "/api/v1/users/me/addresses/" + row.ID.String(), Body: row.address()}, nil
+		return &contract.Created[user.Address]{Location: "/api/v1/users/me/addresses/" + row.ID.String(), Body: row.at(where)}, nil
 	})
 }
 
@@ -141,10 +158,14 @@ func (s *Service) Address(ctx context.Context, in *contract.ByID) (*contract.Bod
 	if err != nil {
 		return nil, err
 	}
-	return &contract.Body[user.Address]{Body: row.address()}, nil
+	a, err := s.sealed.showAddress(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	return &contract.Body[user.Address]{Body: a}, nil
 }
 
-const addresses = `SELECT id, label, recipient, line1, line2, city, region, postal_code, country, phone, is_default, created_at, updated_at FROM address `
+const addresses = "SELECT id, sealed, is_default, created_at, updated_at FROM address "
 
 func findAddress(tx *gorm.DB, owner, id uuid.UUID) (r addressRow, err error) {
 	err = postgres.Found(tx.Raw(addresses+"WHERE id = ? AND user_id = ?", id, owner).Scan(&r), errNoAddress)
@@ -153,10 +174,11 @@ func findAddress(tx *gorm.DB, owner, id uuid.UUID) (r addressRow, err error) {
 
 // ReplaceAddress makes one of the caller's addresses another.
 func (s *Service) ReplaceAddress(ctx context.Context, in *user.ReplaceAddressInput) (*contract.Body[user.Address], error) {
-	row, err := newAddressRow(in.ID, in.Body, s.now())
+	where, err := newHome(in.Body)
 	if err != nil {
 		return nil, err
 	}
+	row := addressRow{ID: in.ID, IsDefault: in.Body.Default, UpdatedAt: s.now()}
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		me, err := lockOwn(ctx, tx)
 		if err != nil {
@@ -165,10 +187,8 @@ func (s *Service) ReplaceAddress(ctx context.Context, in *user.ReplaceAddressInp
 		if err := clearDefault(tx, me, row); err != nil {
 			return err
 		}
-		res := tx.Exec(`UPDATE address SET label = ?, recipient = ?, line1 = ?, line2 = ?, city = ?, region = ?, postal_code = ?,
-			country = ?, phone = ?, is_default = ?, updated_at = ? WHERE id = ? AND user_id = ?`,
-			row.Label, row.Recipient, row.Line1, row.Line2, row.City, row.Region, row.PostalCode,
-			row.Country, row.Phone, row.IsDefault, row.UpdatedAt, row.ID, me)
+		res := tx.Exec("UPDATE address SET sealed = ?, is_default = ?, updated_at = ? WHERE id = ? AND user_id = ?",
+			s.sealed.address.Seal(row.ID.String(), where), row.IsDefault, row.UpdatedAt, row.ID, me)
 		if err := postgres.Found(res, errNoAddress); err != nil {
 			return err
 		}
@@ -178,7 +198,7 @@ func (s *Service) ReplaceAddress(ctx context.Context, in *user.ReplaceAddressInp
 	if err != nil {
 		return nil, err
 	}
-	return &contract.Body[user.Address]{Body: row.address()}, nil
+	return &contract.Body[user.Address]{Body: row.at(where)}, nil
 }
 
 // RemoveAddress removes one of the caller's addresses.

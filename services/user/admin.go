@@ -32,11 +32,11 @@ func (s *Service) List(ctx context.Context, in *user.ListUsersInput) (*contract.
 	if err := w.err(); err != nil {
 		return nil, err
 	}
-	rows, err := listAccounts(s.db.WithContext(ctx), q, after, in.Limit()+1)
+	people, err := s.sealed.listPeople(s.db.WithContext(ctx), q, after, in.Limit()+1)
 	if err != nil {
 		return nil, err
 	}
-	return contract.PageOf(rows, in.Limit(), account.user, func(a account) any { return byID{a.ID} })
+	return contract.PageOf(people, in.Limit(), func(u user.User) user.User { return u }, func(u user.User) any { return byID{u.ID} })
 }
 
 // User gives an account to an admin.
@@ -74,7 +74,7 @@ func (s *Service) setState(ctx context.Context, id uuid.UUID, to state) (*contra
 			}
 		}
 		a.State = to
-		return &contract.Body[user.User]{Body: a.user()}, nil
+		return s.showAccount(ctx, a)
 	})
 }
 
@@ -98,7 +98,7 @@ func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contra
 	if err != nil {
 		return nil, err
 	}
-	return &contract.Body[user.User]{Body: a.user()}, nil
+	return s.showAccount(ctx, a)
 }
 
 // forChange locks the account id and the caller's, and gives the first. The caller's token may be older than what its

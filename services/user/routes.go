@@ -7,6 +7,8 @@ import (
 
 // Routes registers the service's operations on h.
 func (s *Service) Routes(h *httpapi.Server) {
+	h.SealAnswers(s.sealed.answers)
+
 	httpapi.Handle(h, user.Register, s.Register)
 	httpapi.Handle(h, user.Login, s.Login)
 	httpapi.Handle(h, user.Refresh, s.Refresh)

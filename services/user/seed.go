@@ -2,7 +2,6 @@ package user
 
 import (
 	"context"
-	"time"
 
 	"souk/shared/fault"
 	"souk/shared/identity"
@@ -28,28 +27,34 @@ const DefaultSeedPassword = "open-sesame-1001"
 // Seed opens an admin's and two customers' accounts, all with the same password. An account that exists, or whose
 // address somebody has, stays as it is, so that seeding again never resets a password. Returns Invalid for a password
 // that registration would not take.
-func Seed(ctx context.Context, db *gorm.DB, passwords Passwords, password string, now time.Time) error {
+func (s *Service) Seed(ctx context.Context, password string) error {
 	if n := len([]rune(password)); n < 10 || n > 128 {
 		return fault.New(fault.Invalid, "", "the seed password must have 10 to 128 characters")
 	}
-	for _, a := range []account{
-		{ID: SeedAdmin, Email: "admin@souk.example", DisplayName: "Admin", Roles: string(identity.Admin)},
-		{ID: SeedAlice, Email: "alice@souk.example", DisplayName: "Alice", Roles: string(identity.Customer)},
-		{ID: SeedBob, Email: "bob@souk.example", DisplayName: "Bob", Roles: string(identity.Customer)},
+	for _, p := range []struct {
+		id    uuid.UUID
+		name  string
+		email string
+		role  identity.Role
+	}{
+		{SeedAdmin, "Admin", "admin@souk.example", identity.Admin},
+		{SeedAlice, "Alice", "alice@souk.example", identity.Customer},
+		{SeedBob, "Bob", "bob@souk.example", identity.Customer},
 	} {
-		_, err := findAccountByEmail(db.WithContext(ctx), a.Email)
+		_, err := s.sealed.findByEmail(s.db.WithContext(ctx), p.email)
 		if err == nil {
 			continue // spares the hash; openAccount would change nothing either
 		}
 		if !fault.Is(err, fault.NotFound) {
 			return err
 		}
-		if a.PasswordHash, err = passwords.Hash(ctx, password); err != nil {
+		hash, err := s.passwords.Hash(ctx, password)
+		if err != nil {
 			return err
 		}
-		a.State, a.CreatedAt = active, now
-		err = postgres.InTx(ctx, db, func(tx *gorm.DB) error {
-			_, err := openAccount(tx, a, "seed")
+		err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+			a := account{ID: p.id, PasswordHash: hash, State: active, Roles: string(p.role), CreatedAt: s.now()}
+			_, err := s.sealed.openAccount(tx, a, p.email, p.name, "seed")
 			return err
 		})
 		if err != nil {

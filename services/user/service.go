@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"souk/shared/contract/user"
+	"souk/shared/seal"
 	"souk/shared/twopc"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ import (
 // Deps are what the service works with; all are required.
 type Deps struct {
 	DB        *gorm.DB
+	Keys      *seal.Keys   // of DB; New loads them
 	Mesh      *http.Client // to ask the coordinator
 	Passwords Passwords
 	Now       func() time.Time // UTC, in microseconds
@@ -29,6 +31,7 @@ type Service struct {
 	Participant *twopc.Participant
 
 	db        *gorm.DB
+	sealed    sealed
 	passwords Passwords
 	nobody    string // the hash that the password of an unknown account is compared with
 	keys      keyring
@@ -36,14 +39,22 @@ type Service struct {
 	log       *slog.Logger
 }
 
-// New makes the service, and the shop's first signing key where the database has none.
+// New makes the service, seals what its database still has in the clear, and makes the shop's first signing key where
+// there is none.
 func New(ctx context.Context, deps Deps) (*Service, error) {
+	kept := declareSealed(deps.Keys)
+	if err := deps.Keys.Load(ctx); err != nil {
+		return nil, err
+	}
+	if err := kept.sealPlain(ctx, deps.DB); err != nil {
+		return nil, err
+	}
 	keys, err := openKeys(ctx, deps.DB, deps.Now())
 	if err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)
 	}
 	s := &Service{
-		db: deps.DB, passwords: deps.Passwords, nobody: nobodysHash(), keys: keys, log: deps.Log, now: deps.Now,
+		db: deps.DB, sealed: kept, passwords: deps.Passwords, nobody: nobodysHash(), keys: keys, log: deps.Log, now: deps.Now,
 	}
 	s.Participant = twopc.NewParticipant(
 		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now},

@@ -39,7 +39,7 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 	hash := s.nobody
 	var claimed account
 	if email, ok := normalEmail(in.Body.Email); ok {
-		known, err := findAccountByEmail(s.db.WithContext(ctx), email)
+		known, err := s.sealed.findByEmail(s.db.WithContext(ctx), email)
 		if err == nil {
 			claimed, hash = known, known.PasswordHash
 		} else if !fault.Is(err, fault.NotFound) {
@@ -75,7 +75,7 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 	if err != nil {
 		return nil, err
 	}
-	return s.tokens(claimed, g)
+	return s.tokens(ctx, claimed, g)
 }
 
 func invalidCredentials() error {
@@ -125,7 +125,7 @@ func (s *Service) Refresh(ctx context.Context, in *user.RefreshTokenInput) (*use
 	case g.token == "":
 		return nil, invalidRefreshToken()
 	}
-	return s.tokens(a, g)
+	return s.tokens(ctx, a, g)
 }
 
 func invalidRefreshToken() error {
@@ -175,16 +175,20 @@ func digest(token string) postgres.Bytea {
 }
 
 // tokens are what a gets for g: the refresh token and an access token with the roles of this moment.
-func (s *Service) tokens(a account, g grant) (*user.TokensOutput, error) {
+func (s *Service) tokens(ctx context.Context, a account, g grant) (*user.TokensOutput, error) {
 	p := a.principal()
 	p.SessionID = g.session.ID
 	access, err := identity.Sign(p, s.keys.active.private, s.keys.active.id, s.now())
 	if err != nil {
 		return nil, err
 	}
+	u, err := s.sealed.show(ctx, a)
+	if err != nil {
+		return nil, err
+	}
 	return &user.TokensOutput{CacheControl: noStore, Body: user.Tokens{
 		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(identity.AccessTokenLife.Seconds()),
-		RefreshToken: g.token, User: a.user(),
+		RefreshToken: g.token, User: u,
 	}}, nil
 }
 

@@ -14,10 +14,12 @@ import (
 	"souk/services/user"
 	wire "souk/shared/contract/user"
 	"souk/shared/identity"
+	"souk/shared/seal"
 	"souk/shared/testkit"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tink-crypto/tink-go/v2/tink"
 	"gorm.io/gorm"
 )
 
@@ -28,6 +30,7 @@ type shop struct {
 	*testkit.Service
 	user      *user.Service
 	db        *gorm.DB
+	kek       tink.AEAD
 	clock     *clock
 	passwords *cheapPasswords
 }
@@ -36,7 +39,8 @@ func setup(t *testing.T) *shop {
 	t.Helper()
 	s := &shop{
 		Service: testkit.NewService(t, "user"), clock: new(clock), passwords: new(cheapPasswords),
-		db: testkit.Postgres(t, migrations.User(), migrations.Participant(), migrations.Idempotency()),
+		db:  testkit.Postgres(t, migrations.User(), migrations.Participant(), migrations.Idempotency(), migrations.Seal()),
+		kek: testkit.KEK(t),
 	}
 	var err error
 	s.user, err = user.New(t.Context(), s.deps(s.passwords))
@@ -49,7 +53,7 @@ func setup(t *testing.T) *shop {
 
 func (s *shop) deps(p user.Passwords) user.Deps {
 	return user.Deps{
-		DB: s.db, Mesh: testkit.Hosts{}.Client(), Passwords: p, Log: s.Log, Metrics: prometheus.NewRegistry(), Now: s.clock.now,
+		DB: s.db, Keys: seal.New("user", s.db, s.kek), Mesh: testkit.Hosts{}.Client(), Passwords: p, Log: s.Log, Metrics: prometheus.NewRegistry(), Now: s.clock.now,
 	}
 }
 
@@ -90,6 +94,17 @@ func (p *cheapPasswords) Matches(ctx context.Context, password, hash string) (bo
 	return want == hash, err
 }
 
+// operator gives the keys as the command keys has them.
+func (s *shop) operator(t *testing.T) *seal.Keys {
+	t.Helper()
+	keys := seal.New("user", s.db, s.kek)
+	user.Sealed(keys)
+	if err := keys.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
 // register opens an account and gives it with an access token.
 func (s *shop) register(t *testing.T, email string) (wire.User, string) {
 	t.Helper()
@@ -103,7 +118,7 @@ func (s *shop) register(t *testing.T, email string) (wire.User, string) {
 // admin seeds the shop's people and gives an access token of its admin.
 func (s *shop) admin(t *testing.T) string {
 	t.Helper()
-	if err := user.Seed(t.Context(), s.db, s.passwords, password, s.clock.now()); err != nil {
+	if err := s.user.Seed(t.Context(), password); err != nil {
 		t.Fatal(err)
 	}
 	return s.Token(t, user.SeedAdmin, identity.Admin)

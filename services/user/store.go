@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"souk/shared/contract/user"
 	"souk/shared/fault"
 	"souk/shared/identity"
 	"souk/shared/postgres"
@@ -13,7 +14,7 @@ import (
 )
 
 // accounts reads account rows; what follows it narrows them to some.
-const accounts = `SELECT a.id, a.email, a.password_hash, a.display_name, a.state, a.created_at,
+const accounts = `SELECT a.id, a.sealed_email, a.sealed_name, a.password_hash, a.state, a.created_at,
 	(SELECT coalesce(string_agg(r.role, ',' ORDER BY r.role), '') FROM account_role r WHERE r.user_id = a.id) AS roles FROM account a `
 
 var errNoUser = fault.New(fault.NotFound, "no_such_user", "there is no such user")
@@ -24,36 +25,64 @@ func findAccount(tx *gorm.DB, id uuid.UUID) (a account, err error) {
 	return a, err
 }
 
-func findAccountByEmail(tx *gorm.DB, email string) (a account, err error) {
-	err = postgres.Found(tx.Raw(accounts+"WHERE a.email = ?", email).Scan(&a), errNoUser)
+// findByEmail gives the account with an e-mail address in its normal form.
+func (s *sealed) findByEmail(tx *gorm.DB, email string) (a account, err error) {
+	err = postgres.Found(tx.Raw(accounts+"WHERE a.email_index = ?", s.byEmail.Of(email)).Scan(&a), errNoUser)
 	return a, err
 }
 
-// listAccounts gives up to limit accounts whose e-mail address begins with q, the newest first, after the cursor if there
-// is one.
-func listAccounts(tx *gorm.DB, q string, after *byID, limit int) (rows []account, err error) {
-	where, args := "WHERE true", []any{}
+// searchAtOnce is how many accounts a search opens before it reads on.
+const searchAtOnce = 500
+
+// listPeople gives up to limit people whose e-mail address begins with q, the newest first, after the cursor if there is
+// one. The database cannot tell how a sealed address begins, so a search opens one after the other: about a second for
+// half a million.
+func (s *sealed) listPeople(tx *gorm.DB, q string, after *byID, limit int) ([]user.User, error) {
+	people, q := []user.User{}, strings.ToLower(q)
+	atOnce := limit
 	if q != "" {
-		where, args = where+" AND a.email LIKE ?", append(args, likePrefix(strings.ToLower(q)))
+		atOnce = max(limit, searchAtOnce)
 	}
+	for {
+		rows, err := listAccounts(tx, after, atOnce)
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range rows {
+			u, err := s.show(tx.Statement.Context, a)
+			if err != nil {
+				return nil, err
+			}
+			if strings.HasPrefix(u.Email, q) {
+				people = append(people, u)
+			}
+			if len(people) == limit {
+				return people, nil
+			}
+		}
+		if len(rows) < atOnce {
+			return people, nil
+		}
+		after = &byID{rows[len(rows)-1].ID}
+	}
+}
+
+func listAccounts(tx *gorm.DB, after *byID, limit int) (rows []account, err error) {
+	where, args := "", []any{}
 	if after != nil {
-		where, args = where+" AND a.id < ?", append(args, after.ID)
+		where, args = "WHERE a.id < ?", append(args, after.ID)
 	}
 	err = tx.Raw(accounts+where+" ORDER BY a.id DESC LIMIT ?", append(args, limit)...).Scan(&rows).Error
 	return rows, err
 }
 
-// likePrefix is the LIKE pattern of what begins with s, whatever is in s.
-func likePrefix(s string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(s) + "%"
-}
-
 // openAccount stores a new account with its roles and an empty points account, and reports whether it did: it does not
 // where the id or the e-mail address is taken.
-func openAccount(tx *gorm.DB, a account, request string) (bool, error) {
-	res := tx.Exec(`INSERT INTO account (id, email, password_hash, display_name, state, created_at, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		a.ID, a.Email, a.PasswordHash, a.DisplayName, a.State, a.CreatedAt, a.CreatedAt)
+func (s *sealed) openAccount(tx *gorm.DB, a account, email, name, request string) (bool, error) {
+	id := a.ID.String()
+	res := tx.Exec(`INSERT INTO account (id, sealed_email, email_index, password_hash, sealed_name, state, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		a.ID, s.email.Seal(id, email), s.byEmail.Of(email), a.PasswordHash, s.name.Seal(id, name), a.State, a.CreatedAt, a.CreatedAt)
 	if res.Error != nil || res.RowsAffected == 0 {
 		return false, res.Error
 	}
@@ -75,8 +104,8 @@ func insertRoles(tx *gorm.DB, id uuid.UUID, roles []identity.Role, by *uuid.UUID
 	return nil
 }
 
-func rename(tx *gorm.DB, id uuid.UUID, name string, at time.Time) error {
-	return postgres.Found(tx.Exec("UPDATE account SET display_name = ?, updated_at = ? WHERE id = ?", name, at, id), errNoUser)
+func (s *sealed) rename(tx *gorm.DB, id uuid.UUID, name string, at time.Time) error {
+	return postgres.Found(tx.Exec("UPDATE account SET sealed_name = ?, updated_at = ? WHERE id = ?", s.name.Seal(id.String(), name), at, id), errNoUser)
 }
 
 // change is a row of account_history.

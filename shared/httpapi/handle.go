@@ -67,7 +67,7 @@ func (s *Server) operation(r contract.Route[contract.None, contract.None]) huma.
 		g := humagin.Unwrap(c)
 		err := guard(g)
 		if err == nil && r.Keyed {
-			err = takeKey(g, r.ID)
+			err = s.takeKey(g, r.ID)
 		}
 		if err != nil {
 			writeProblem(g, err)
@@ -115,7 +115,7 @@ func (s *Server) authorize(on policy.Resource, perm identity.Permission) func(*g
 
 // takeKey reads the Idempotency-Key and puts the keyed request into the context. The key may be quoted, as a structured
 // field string is, or bare.
-func takeKey(c *gin.Context, route string) error {
+func (s *Server) takeKey(c *gin.Context, route string) error {
 	key := strings.Trim(strings.TrimSpace(c.GetHeader(contract.IdempotencyKey)), `"`)
 	if key == "" {
 		return fault.New(fault.Malformed, "idempotency_key_required", "this request needs an Idempotency-Key header, such as a new UUID")
@@ -134,7 +134,7 @@ func takeKey(c *gin.Context, route string) error {
 	if id := identity.From(ctx).UserID; id != uuid.Nil {
 		who = id.String()
 	}
-	r := idempotency.NewRequest(who, route, key, []byte(c.Request.URL.Path), body)
+	r := idempotency.NewRequest(who, route, key, []byte(c.Request.URL.Path), body).Sealed(s.answers)
 	c.Request = c.Request.WithContext(idempotency.With(ctx, r))
 	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/identity"
 	"souk/shared/identity/policy"
+	"souk/shared/seal"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humagin"
@@ -49,6 +50,8 @@ type Server struct {
 	seen   *metrics
 	room   room
 	around func(http.Handler) http.Handler
+	// answers is where answers to keyed requests are kept; nil keeps them in the clear.
+	answers *seal.Column[[]byte]
 	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
 	// and spans name a route as its callers' do.
 	templates map[string]string
@@ -103,6 +106,9 @@ func (s *Server) Fallback(h http.Handler) {
 		c.Writer.WriteHeaderNow() // or gin would add its own text to a 404 without a body
 	})
 }
+
+// SealAnswers keeps the answers to keyed requests sealed. Call it before serving.
+func (s *Server) SealAnswers(in *seal.Column[[]byte]) { s.answers = in }
 
 // Verifier is who verifies the tokens; nil if nobody does.
 func (s *Server) Verifier() *identity.Verifier { return s.cfg.Verifier }

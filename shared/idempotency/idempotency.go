@@ -7,13 +7,14 @@
 //
 // A refusal stores nothing: nothing happened, and the repetition is judged anew. Keys are kept 24 hours per principal,
 // route and key. Neither the key nor the body is stored, only digests: the body's is keyed with the client's key, so
-// that a body with a password in it cannot be guessed from the table.
+// that a body with a password in it cannot be guessed from the table. A service that keeps things sealed seals its answers.
 package idempotency
 
 import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/loop"
 	"souk/shared/postgres"
+	"souk/shared/seal"
 
 	"github.com/google/uuid"
 	"gorm.io/gorm"
@@ -36,8 +38,20 @@ const sweepEvery = 10 * time.Minute
 
 // Request is one keyed request. The zero value is none.
 type Request struct {
-	id          [sha256.Size]byte // of principal, route and key
-	fingerprint []byte            // of what is asked, keyed with the key
+	id          [sha256.Size]byte    // of principal, route and key
+	fingerprint []byte               // of what is asked, keyed with the key
+	answers     *seal.Column[[]byte] // nil where they are kept in the clear
+}
+
+// Sealed declares answers that are kept sealed.
+func Sealed(keys *seal.Keys) *seal.Column[[]byte] {
+	return seal.NewColumn[[]byte](keys, seal.Place{Domain: "answer", Table: "idempotency_key", Column: "sealed_answer", Brief: true})
+}
+
+// Sealed is r, with its answer kept in that column; nil keeps it in the clear.
+func (r Request) Sealed(answers *seal.Column[[]byte]) Request {
+	r.answers = answers
+	return r
 }
 
 // NewRequest names a request: who asks, by which route, under which key, and what (path and body). The three names are
@@ -158,13 +172,19 @@ func (r Request) store(tx *gorm.DB, out any) error {
 	if err != nil {
 		return fmt.Errorf("store answer: %w", err)
 	}
+	if r.answers != nil {
+		return tx.Exec("UPDATE idempotency_key SET sealed_answer = ? WHERE id = ?", r.answers.Seal(r.row(), b), r.id[:]).Error
+	}
 	return tx.Exec("UPDATE idempotency_key SET answer = ? WHERE id = ?", string(b), r.id[:]).Error
 }
 
+// row names r's row.
+func (r Request) row() string { return hex.EncodeToString(r.id[:]) }
+
 // answer is the stored answer to r; nil where there is none.
 func answer[Out any](tx *gorm.DB, r Request) (*Out, error) {
-	var row struct{ Fingerprint, Answer []byte }
-	res := tx.Raw("SELECT fingerprint, answer FROM idempotency_key WHERE id = ?", r.id[:]).Scan(&row)
+	var row struct{ Fingerprint, Answer, SealedAnswer []byte }
+	res := tx.Raw("SELECT fingerprint, answer, sealed_answer FROM idempotency_key WHERE id = ?", r.id[:]).Scan(&row)
 	switch {
 	case res.Error != nil:
 		return nil, res.Error
@@ -172,6 +192,12 @@ func answer[Out any](tx *gorm.DB, r Request) (*Out, error) {
 		return nil, nil
 	case !hmac.Equal(row.Fingerprint, r.fingerprint):
 		return nil, fault.New(fault.Invalid, "idempotency_key_reused", "this Idempotency-Key was used for another request")
+	}
+	if row.SealedAnswer != nil && r.answers != nil {
+		var err error
+		if row.Answer, err = r.answers.Open(tx.Statement.Context, r.row(), row.SealedAnswer); err != nil {
+			return nil, err
+		}
 	}
 	out := new(Out)
 	if err := json.Unmarshal(row.Answer, out); err != nil {

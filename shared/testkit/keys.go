@@ -6,16 +6,15 @@ import (
 
 	"souk/shared/seal"
 
-	"gorm.io/gorm"
+	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// Keys gives the test the keys of service in db, wrapped by a key-encryption key of their own. Whoever declares what is
-// sealed loads them.
-func Keys(t testing.TB, service string, db *gorm.DB) *seal.Keys {
+// KEK gives the test a key-encryption key of its own, for seal.New.
+func KEK(t testing.TB) tink.AEAD {
 	t.Helper()
 	kek, err := seal.FileKEK(filepath.Join(t.TempDir(), "kek"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return seal.New(service, db, kek)
+	return kek
 }

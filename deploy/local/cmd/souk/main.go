@@ -26,6 +26,7 @@ const usage = `souk runs the whole shop on this machine: PostgreSQL, Consul and 
   souk stop NAME       drain and end one process: product-2, ..., postgres, consul
   souk kill NAME       end it as a power cut would
   souk start NAME      start it again on the same ports
+  souk keys WHAT       rotate, rewrap or check the keys that seal personal data
   souk lint            check style and the rules of the house
   souk fmt             format the code
   souk model           check the model of two-phase commit, and that the check finds what is broken on purpose
@@ -92,6 +93,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		return shop.Status(ctx, out)
 	case "env":
 		return shop.Addresses(out)
+	case "keys":
+		if len(args) != 1 {
+			return errors.New("say what: souk keys rotate, rewrap or check")
+		}
+		return shop.Keys(ctx, args[0], out)
 	case "stop", "kill", "start":
 		if len(args) != 1 {
 			return fmt.Errorf("say which: souk %s NAME (see souk status)", command)

@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	app.Main("user", serve, app.Command{Name: "seed", Run: seed}, app.Document(new(user.Service).Routes))
+	app.Main("user", serve, app.Command{Name: "seed", Run: seed}, app.Sealed(database, user.Sealed), app.Document(new(user.Service).Routes))
 }
 
 func serve(ctx context.Context, a *app.App) error {
@@ -24,9 +24,7 @@ func serve(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	s, err := user.New(ctx, user.Deps{
-		DB: db, Mesh: a.Mesh, Passwords: user.NewArgon2(), Now: a.Now, Log: a.Log, Metrics: a.Metrics,
-	})
+	s, err := service(ctx, a, db)
 	if err != nil {
 		return err
 	}
@@ -41,8 +39,18 @@ func serve(ctx context.Context, a *app.App) error {
 	return a.Serve(ctx)
 }
 
+func service(ctx context.Context, a *app.App, db *gorm.DB) (*user.Service, error) {
+	keys, err := a.Keys(db)
+	if err != nil {
+		return nil, err
+	}
+	return user.New(ctx, user.Deps{
+		DB: db, Keys: keys, Mesh: a.Mesh, Passwords: user.NewArgon2(), Now: a.Now, Log: a.Log, Metrics: a.Metrics,
+	})
+}
+
 func database(ctx context.Context, a *app.App) (*gorm.DB, error) {
-	return a.Database(ctx, migrations.User(), migrations.Participant(), migrations.Idempotency())
+	return a.Database(ctx, migrations.User(), migrations.Participant(), migrations.Idempotency(), migrations.Seal())
 }
 
 type seedConfig struct {
@@ -58,5 +66,9 @@ func seed(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	return user.Seed(ctx, db, user.NewArgon2(), string(cfg.Password), a.Now())
+	s, err := service(ctx, a, db)
+	if err != nil {
+		return err
+	}
+	return s.Seed(ctx, string(cfg.Password))
 }
