@@ -30,6 +30,7 @@ var table = []route{
 	{path: "/api/v1/products", service: "product", open: toReads},
 	{path: "/api/v1/categories", service: "product", open: toReads},
 	{path: "/api/v1/orders", service: "order"},
+	{path: "/api/v1/wishlists", service: "order"},
 	{path: "/api/v1/wallets", service: "payment"},
 	{path: "/api/v1/top-ups", service: "payment"},
 	{path: "/api/v1/payments", service: "payment"},

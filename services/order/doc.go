@@ -26,5 +26,7 @@
 //     whose whole refund is under way is not shipped.
 //   - Every move appends a line to the history in the same database transaction.
 //
-// An order is seen by its owner and by whose role looks at all; to everybody else it answers exactly as one that is not there.
+// An order is seen by its owner and by whose role looks at all; to everybody else it answers exactly as one that is not
+// there. Its owner may share it with another, to be looked at or managed, until some time; whom it is shared with can neither
+// pay it nor share it on. The same goes for wish lists, which are here because they are what orders come from.
 package order

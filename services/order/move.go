@@ -37,7 +37,7 @@ func (s *Service) Deliver(ctx context.Context, in *contract.ByID) (*contract.Bod
 func (s *Service) move(ctx context.Context, id uuid.UUID, perm identity.Permission, do func(o *row, who by) (change, error)) (*contract.Body[order.Order], error) {
 	var done change
 	out, err := idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Body[order.Order], error) {
-		o, err := reach(ctx, tx, id, perm, forChange)
+		o, err := s.reach(ctx, tx, id, perm, forChange)
 		if err != nil {
 			return nil, err
 		}

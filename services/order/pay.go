@@ -34,7 +34,7 @@ const lookTimeout = time.Second // to read the order for an answer of 202
 // passing reason stays the answer to its key: pay again under a new one.
 func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput, error) {
 	return idempotency.Steps(ctx, s.db, func(r idempotency.Request) (*order.PayOutput, bool, error) {
-		mine, err := reach(ctx, s.db.WithContext(ctx), in.ID, identity.PayOrder, "")
+		mine, err := s.reach(ctx, s.db.WithContext(ctx), in.ID, identity.PayOrder, "")
 		if err != nil {
 			return nil, false, err
 		}

@@ -10,14 +10,14 @@ import (
 	"souk/shared/identity/policy"
 )
 
-// List gives the caller's orders, or everybody's to whose role looks at all, newest first. Returns Malformed, code
+// List gives the caller's orders, those that are shared with them, or everybody's to whose role looks at all, newest first. Returns Malformed, code
 // invalid_page_token.
 func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body[contract.Page[order.Brief]], error) {
 	after, err := contract.After[cursor](in.Paging)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := list(s.db.WithContext(ctx), policy.Scope(ctx, identity.ReadOrder, policy.Order), in, after, in.Limit()+1)
+	rows, err := list(s.db.WithContext(ctx), policy.Scope(ctx, identity.ReadOrder, policy.Order), in, after, in.Limit()+1, s.now())
 	if err != nil {
 		return nil, fmt.Errorf("list orders: %w", err)
 	}
@@ -27,7 +27,7 @@ func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body
 // Get gives an order with its lines and history. Returns NotFound for what is not there or is another's.
 func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[order.Detail], error) {
 	db := s.db.WithContext(ctx)
-	o, err := reach(ctx, db, in.ID, identity.ReadOrder, "")
+	o, err := s.reach(ctx, db, in.ID, identity.ReadOrder, "")
 	if err != nil {
 		return nil, err
 	}

@@ -21,23 +21,28 @@ func anyone() identity.Scope { return identity.Scope{Everybody: true} }
 
 // reach reads the order id for its caller to do perm to it; NotFound where they cannot reach it, in the words for one that
 // is not there, and Forbidden where they may look at it and no more. suffix follows the query, to lock the row.
-func reach(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Permission, suffix string) (row, error) {
-	o, err := one(tx, id, policy.Scope(ctx, perm, policy.Order), suffix)
+func (s *Service) reach(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Permission, suffix string) (row, error) {
+	var o struct {
+		Row  row  `gorm:"embedded"`
+		Loan loan `gorm:"embedded"`
+	}
+	scope := policy.Scope(ctx, perm, policy.Order)
+	err := postgres.Found(tx.Raw("SELECT "+rowColumns+", share.may AS share_may, share.expires_at AS share_until FROM orders"+lent("order", "orders")+
+		" WHERE id = ? AND (? OR user_id = ? OR share.object IS NOT NULL)"+suffix, scope.User, s.now(), id, scope.Everybody, scope.User).Scan(&o), errMissing)
 	if err != nil {
 		return row{}, err
 	}
-	if denied := policy.Check(ctx, perm, o.resource()); denied != nil {
-		if policy.Allowed(identity.From(ctx), identity.ReadOrder, o.resource()) {
-			return row{}, denied
-		}
-		return row{}, errMissing
-	}
-	return o, nil
+	on := policy.Resource{Kind: policy.Order, ID: id.String(), Owner: o.Row.UserID, Share: o.Loan.share(scope.User)}
+	return o.Row, denied(ctx, perm, identity.ReadOrder, on, errMissing)
 }
 
-// resource is the order as the policies know it.
-func (o row) resource() policy.Resource {
-	return policy.Resource{Kind: policy.Order, ID: o.ID.String(), Owner: o.UserID}
+// denied is nil where the caller may do perm to on. Where they may not even read it, it is missing to them.
+func denied(ctx context.Context, perm, read identity.Permission, on policy.Resource, missing error) error {
+	err := policy.Check(ctx, perm, on)
+	if err != nil && !policy.Allowed(identity.From(ctx), read, on) {
+		return missing
+	}
+	return err
 }
 
 // errMissing is the answer for an order that is not there and for one that is another's: nobody can tell them apart.
@@ -57,7 +62,7 @@ func lock(tx *gorm.DB, id uuid.UUID, s identity.Scope) (row, error) {
 }
 
 // forChange locks what a query reads.
-const forChange = " FOR NO KEY UPDATE"
+const forChange = " FOR NO KEY UPDATE OF orders"
 
 func one(tx *gorm.DB, id uuid.UUID, s identity.Scope, suffix string) (o row, err error) {
 	err = postgres.Found(tx.Raw("SELECT "+rowColumns+" FROM orders WHERE id = ? AND (? OR user_id = ?)"+suffix, id, s.Everybody, s.User).Scan(&o), errMissing)
@@ -137,9 +142,11 @@ type cursor struct {
 }
 
 // list reads the newest orders that in asks for of those in s, after the cursor if there is one, limit at most.
-func list(tx *gorm.DB, s identity.Scope, in *order.ListInput, after *cursor, limit int) (rows []row, err error) {
+func list(tx *gorm.DB, s identity.Scope, in *order.ListInput, after *cursor, limit int, now time.Time) (rows []row, err error) {
 	q := tx.Table("orders").Select(rowColumns)
-	if !s.Everybody {
+	if in.Shared {
+		q = q.Where("id IN (SELECT object FROM share WHERE kind = 'order' AND grantee = ? AND expires_at > ?)", s.User, now)
+	} else if !s.Everybody {
 		q = q.Where("user_id = ?", s.User)
 	}
 	if in.UserID != uuid.Nil {

@@ -94,6 +94,7 @@ type Detail struct {
 // ListInput selects orders. Whose role does not look at everybody's sees only their own, whatever it says.
 type ListInput struct {
 	contract.Paging
+	Shared        bool      `query:"shared_with_me" doc:"Those that others share with you, in place of your own"`
 	UserID        uuid.UUID `query:"user_id" format:"uuid" doc:"Only this customer's"`
 	Status        Status    `query:"status" enum:"created,paying,paid,shipped,delivered,cancelled,refunded" doc:"Only in this status"`
 	CreatedFrom   time.Time `query:"created_from" doc:"Only placed at this time or later" example:"2026-01-01T00:00:00Z"`
