@@ -127,10 +127,14 @@ type open struct {
 	Unacknowledged int64
 }
 
-// open reads two small indexes, whatever the size of the register.
+// mostOpen are counted: beyond, it does not matter how many more.
+const mostOpen = 100_000
+
+// open reads two small indexes, whatever the size of the register. The first is walked in its order, so that the entries of
+// what has left it are thrown away on the walk: at speed there are thousands until the next vacuum.
 func (r register) open(ctx context.Context) (o open, err error) {
 	err = r.db.WithContext(ctx).Raw(`SELECT count(*) AS in_doubt, COALESCE(EXTRACT(EPOCH FROM now() - min(decided_at)), 0) AS oldest_seconds,
 			(SELECT count(*) FROM decision WHERE heuristic AND acknowledged_at IS NULL) AS unacknowledged
-		FROM decision WHERE completed_at IS NULL`).Scan(&o).Error
+		FROM (SELECT decided_at FROM decision WHERE completed_at IS NULL ORDER BY next_at LIMIT ?) AS waiting`, mostOpen).Scan(&o).Error
 	return o, err
 }

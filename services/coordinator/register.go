@@ -168,14 +168,10 @@ func (r register) findAll(ctx context.Context, gids []uuid.UUID) (map[uuid.UUID]
 	if len(gids) == 0 {
 		return nil, nil
 	}
-	document, err := json.Marshal(gids)
-	if err != nil {
-		return nil, err
-	}
 	var rows []decision
-	err = postgres.Alone(ctx, r.db, func(tx *gorm.DB) error {
+	err := postgres.Alone(ctx, r.db, func(tx *gorm.DB) error {
 		rows = nil
-		return tx.Raw("SELECT "+columns+" FROM decision WHERE gid IN (SELECT CAST(jsonb_array_elements_text(CAST(? AS jsonb)) AS uuid))", string(document)).Scan(&rows).Error
+		return tx.Raw("SELECT "+columns+" FROM decision WHERE gid = ANY(CAST(? AS uuid[]))", postgres.Array(gids)).Scan(&rows).Error
 	})
 	found := make(map[uuid.UUID]decision, len(rows))
 	for _, d := range rows {
@@ -247,11 +243,18 @@ func (r register) complete(ctx context.Context, all []completion) error {
 	if err != nil {
 		return err
 	}
+	gids := make([]uuid.UUID, len(all))
+	for i, c := range all {
+		gids[i] = c.GID
+	}
+	// That it is not complete is asked in other words than those of the index decision_due: the planner would take the index,
+	// which at speed is full of what has just left it. With the array it knows how few rows these are.
 	return postgres.Alone(ctx, r.db, func(tx *gorm.DB) error {
 		return tx.Exec(`UPDATE decision d SET completed_at = now(), waiting_for = NULL, heuristic = d.heuristic OR r.heuristic, timeline = d.timeline || r.timeline
 			FROM (SELECT set_config('synchronous_commit', 'off', true)) AS lazily,
 				jsonb_to_recordset(CAST(? AS jsonb)) AS r (gid uuid, heuristic boolean, timeline jsonb)
-			WHERE d.gid = r.gid AND d.completed_at IS NULL`, string(document)).Error
+			WHERE d.gid = ANY(CAST(? AS uuid[])) AND d.gid = r.gid AND COALESCE(d.completed_at, 'infinity') = 'infinity'`,
+			string(document), postgres.Array(gids)).Error
 	})
 }
 

@@ -41,6 +41,7 @@ const (
 	defaultMaxConns = 10
 	lockTimeout     = "3s"             // who waits longer for a row is told it is busy; a request may last 10 s
 	idleTimeout     = "15s"            // of a transaction: nobody works on it any more, and its locks are others' way
+	randomPageCost  = "1.1"            // what we read by key is in memory, or on a disk without a head to move
 	connLife        = 30 * time.Minute // so that a server moved behind a name is found again
 	connIdle        = 5 * time.Minute
 
@@ -56,6 +57,7 @@ func Open(cfg Config) (*gorm.DB, error) {
 	conf.RuntimeParams["timezone"] = "UTC"
 	conf.RuntimeParams["lock_timeout"] = lockTimeout
 	conf.RuntimeParams["idle_in_transaction_session_timeout"] = idleTimeout
+	conf.RuntimeParams["random_page_cost"] = randomPageCost
 	conf.Tracer = newObserver(cfg.Metrics)
 	pool := stdlib.OpenDB(*conf, stdlib.OptionAfterConnect(inUTC))
 	if cfg.Metrics != nil {

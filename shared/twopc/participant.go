@@ -344,10 +344,11 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState
 	return state, nil
 }
 
-// carryOut tries what is usual first: the branch is prepared.
+// carryOut tries what is usual first: the branch is prepared. The statement says what it is not, lest the planner take the
+// index of those in doubt, which at speed is full of what has just left it.
 func (p *Participant) carryOut(tx Tx, d Decision) (BranchState, error) {
 	want := BranchState(d.State)
-	prepared, err := postgres.Collect[task](tx.DB, `UPDATE tx_branch SET state = $1, finished_at = $2 WHERE gid = $3 AND branch = $4 AND state = 'prepared'
+	prepared, err := postgres.Collect[task](tx.DB, `UPDATE tx_branch SET state = $1, finished_at = $2 WHERE gid = $3 AND branch = $4 AND state NOT IN ('committed', 'aborted')
 		RETURNING gid, branch, state, action, payload, COALESCE(lock_order, '')`, want, p.deps.Now(), d.GID, d.Branch)
 	if err != nil {
 		return "", err

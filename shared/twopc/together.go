@@ -155,8 +155,10 @@ func (p *Participant) carryOutAll(tx Tx, decisions []Decision, done []Finished) 
 		branch int
 	}
 	at := make(map[place]int, len(decisions))
+	gids := make([]uuid.UUID, len(decisions))
 	for i, d := range decisions {
 		at[place{d.GID, d.Branch}] = i
+		gids[i] = d.GID
 	}
 	if len(at) < len(decisions) {
 		return errCompany
@@ -170,10 +172,10 @@ func (p *Participant) carryOutAll(tx Tx, decisions []Decision, done []Finished) 
 	}
 	tasks, err := postgres.Collect[task](tx.DB, `WITH decided AS (
 			SELECT gid, branch, r.state FROM tx_branch b JOIN jsonb_to_recordset(CAST($1 AS jsonb)) AS r (gid uuid, branch smallint, state text) USING (gid, branch)
-			WHERE b.state = 'prepared' ORDER BY b.lock_order, gid, branch FOR UPDATE OF b
+			WHERE b.gid = ANY(CAST($3 AS uuid[])) AND b.state NOT IN ('committed', 'aborted') ORDER BY b.lock_order, gid, branch FOR UPDATE OF b
 		)
 		UPDATE tx_branch b SET state = decided.state, finished_at = $2 FROM decided WHERE b.gid = decided.gid AND b.branch = decided.branch
-		RETURNING b.gid, b.branch, b.state, b.action, b.payload, COALESCE(b.lock_order, '')`, string(document), p.deps.Now())
+		RETURNING b.gid, b.branch, b.state, b.action, b.payload, COALESCE(b.lock_order, '')`, string(document), p.deps.Now(), postgres.Array(gids))
 	if err != nil {
 		return err
 	}

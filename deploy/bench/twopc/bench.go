@@ -155,8 +155,21 @@ func (r *rig) global(services int) work {
 	}
 }
 
-// recovery kills the only coordinator with all clients under way, and gives how long after its start everything is carried out.
-func (r *rig) recovery(ctx context.Context, do work) (time.Duration, error) {
+// recovery kills the only coordinator with all clients under way, and gives how long after its start everything is carried
+// out. Transactions go in company, and a kill may come just when a company is done: then it is tried again.
+func (r *rig) recovery(ctx context.Context, do work) (took time.Duration, err error) {
+	const tries = 5
+	for range tries {
+		if took, err = r.recover(ctx, do); !errors.Is(err, errNothingLeft) {
+			return took, err
+		}
+	}
+	return 0, err
+}
+
+var errNothingLeft = errors.New("the kill has left nothing to recover")
+
+func (r *rig) recover(ctx context.Context, do work) (time.Duration, error) {
 	name := r.shop.Instances("coordinator")[0].Name
 	busy, calm := context.WithCancel(ctx)
 	defer calm()
@@ -181,12 +194,12 @@ func (r *rig) recovery(ctx context.Context, do work) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if rest {
-		return 0, errors.New("the kill has left nothing to recover")
-	}
 	start := time.Now()
 	if err := r.shop.Start(ctx, name); err != nil {
 		return 0, err
+	}
+	if rest {
+		return 0, errors.Join(errNothingLeft, r.shop.WaitReady(ctx, name))
 	}
 	if err := until(ctx, time.Minute, func() (bool, error) { return r.atRest(ctx) }); err != nil {
 		return 0, err
