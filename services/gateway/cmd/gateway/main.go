@@ -3,7 +3,6 @@ package main
 
 import (
 	"context"
-	"runtime"
 
 	"souk/services/gateway"
 	"souk/shared/app"
@@ -11,12 +10,7 @@ import (
 
 func main() { app.Main("gateway", serve, app.Command{Name: "openapi", Run: openapi}) }
 
-// ballast is never touched, so it takes no RAM; but the collector counts it, and comes when as much again has been thrown
-// away. The gateway keeps next to nothing, and would be collected every few hundred requests: a tenth of all it does.
-const ballast = 16 << 20
-
 func serve(ctx context.Context, a *app.App) error {
-	defer runtime.KeepAlive(make([]byte, ballast))
 	var cfg gateway.Config
 	if err := a.Env(&cfg); err != nil {
 		return err
