@@ -89,10 +89,11 @@ func showLogs(dir string) {
 
 // person calls the shop through the gateway. The zero token is nobody's.
 type person struct {
-	client *http.Client
-	token  string
-	id     uuid.UUID
-	email  string
+	client  *http.Client
+	token   string
+	refresh string
+	id      uuid.UUID
+	email   string
 }
 
 // RoundTrip takes a call by service name through the public door: http://order/v1/… is …/api/v1/… at the gateway.
@@ -141,7 +142,7 @@ func (p *person) signIn(t *testing.T, email, password string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.token, p.id = out.Body.AccessToken, out.Body.User.ID
+	p.token, p.refresh, p.id = out.Body.AccessToken, out.Body.RefreshToken, out.Body.User.ID
 }
 
 func admin(t *testing.T) *person {

@@ -86,6 +86,7 @@ func rewrite(p *httputil.ProxyRequest) {
 		out.Header.Set(httpapi.ForwardedPrefix, in.Header.Get(httpapi.ForwardedPrefix)+publicPrefix)
 	}
 	out.Header.Set(contract.RequestID, contract.RequestIDFrom(ctx))
+	out.Header.Set(contract.ClientAddress, connectionOf(ctx).client.String())
 }
 
 // cleanAnswer removes what is not for outsiders, and what we say ourselves.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -45,6 +46,43 @@ func TestTokens_rememberNoneLongerThanItLives(t *testing.T) {
 	now = expires.Add(time.Minute)
 	if _, err := tokens.verify(token); !fault.HasCode(err, "token_expired") {
 		t.Errorf("a minute after it expired: %v", err)
+	}
+}
+
+// A token that is called back leaves with the next poll, however lately it was verified.
+func TestTokens_rememberNoneThatIsCalledBack(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := 0
+	v := identity.NewVerifier(func(*jwt.Token) (any, error) {
+		asked++
+		return &key.PublicKey, nil
+	}, time.Now)
+	p := identity.Principal{UserID: uuid.New(), SessionID: uuid.New()}
+	var told []identity.Revocation
+	feed := identity.NewFeed(func(context.Context, string) ([]identity.Revocation, string, error) { return told, "", nil }, time.Now)
+	v.Heed(feed)
+	tokens := newTokens(v, time.Now)
+	token, err := identity.Sign(p, key, "k", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, code := range []string{"", "", "token_revoked", "token_revoked"} {
+		if code != "" {
+			told = []identity.Revocation{{Session: p.SessionID, At: time.Now()}}
+		}
+		if err := feed.Poll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tokens.verify(token); code == "" && err != nil || code != "" && !fault.HasCode(err, code) {
+			t.Errorf("got %v, want %q", err, code)
+		}
+	}
+	if asked != 1 {
+		t.Errorf("its signature was verified %d times, want once", asked)
 	}
 }
 

@@ -41,6 +41,7 @@ type account struct {
 	SealedName   []byte
 	PasswordHash string
 	State        state
+	AV           int64  // version of what it may do: see identity.Principal
 	Roles        string // separated by commas, in order
 	CreatedAt    time.Time
 }
@@ -48,7 +49,7 @@ type account struct {
 func (a account) roles() []identity.Role { return splitRoles(a.Roles) }
 
 func (a account) principal() identity.Principal {
-	return identity.Principal{UserID: a.ID, Roles: a.roles()}
+	return identity.Principal{UserID: a.ID, Roles: a.roles(), Version: a.AV}
 }
 
 func splitRoles(s string) []identity.Role {

@@ -69,7 +69,7 @@ func (s *Service) setState(ctx context.Context, id uuid.UUID, to state) (*contra
 			return nil, err
 		}
 		if to == disabled {
-			if err := revokeSessionsOf(tx, id, c.at); err != nil {
+			if err := s.endEverything(tx, id, "disabled"); err != nil {
 				return nil, err
 			}
 		}
@@ -78,7 +78,7 @@ func (s *Service) setState(ctx context.Context, id uuid.UUID, to state) (*contra
 	})
 }
 
-// SetRoles gives an account these roles and no others. Tokens that are out keep the old ones until they expire. Returns
+// SetRoles gives an account these roles and no others, and calls back the tokens that say otherwise. Returns
 // Forbidden, code not_on_yourself, for the caller's own account.
 func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contract.Body[user.User], error) {
 	roles := slices.Compact(slices.Sorted(slices.Values(in.Body.Roles)))
@@ -93,7 +93,10 @@ func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contra
 		}
 		c := change{what: "roles", was: a.Roles, became: became, by: identity.From(ctx).UserID, request: contract.RequestIDFrom(ctx), at: s.now()}
 		a.Roles = became
-		return storeRoles(tx, in.ID, roles, c)
+		if err := storeRoles(tx, in.ID, roles, c); err != nil {
+			return err
+		}
+		return callBackUser(tx, in.ID, c.at)
 	})
 	if err != nil {
 		return nil, err

@@ -9,10 +9,13 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"souk/shared/contract"
 	"souk/shared/contract/user"
+	"souk/shared/identity"
+	"souk/shared/loop"
 	"souk/shared/postgres"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -20,7 +23,19 @@ import (
 	"gorm.io/gorm"
 )
 
-// keyring is the keys that access tokens are signed and verified with. It never changes once it is open.
+// How a signing key lives: published as next for a day before it signs, so that whoever verifies has it by then; active for
+// thirty days; and retired, which is published still, until the last token that it signed has expired.
+//
+//	(made) ──▶ next ──a day──▶ active ──thirty days──▶ retired ──▶ (forgotten)
+//	                              └──── RevokeKey ────▶ revoked: what it has signed is called back
+const (
+	keyLife   = 30 * 24 * time.Hour
+	keyAhead  = 24 * time.Hour
+	keyAfter  = identity.AccessTokenLife + time.Minute // the minute is for clocks that differ
+	keysEvery = 5 * time.Second                        // how often each instance looks for what another has changed
+)
+
+// keyring is the keys that access tokens are signed and verified with. It never changes once it is made.
 type keyring struct {
 	active signingKey
 	public []user.JWK // of all that a token in use may have been signed with, or soon will be
@@ -32,39 +47,89 @@ type signingKey struct {
 	private *ecdsa.PrivateKey
 }
 
-// openKeys reads the keys of the database. Where there is none it makes one: instances that start together each offer
-// one, and the index that allows a single active key lets the first win, so that all of them read the same.
-func openKeys(ctx context.Context, db *gorm.DB, now time.Time) (keyring, error) {
+// TurnKeys moves the signing keys on where it is time to, makes the first one where there is none, and reads them anew.
+func (s *Service) TurnKeys(ctx context.Context) error {
 	var rows []keyRow
-	err := postgres.InTx(ctx, db, func(tx *gorm.DB) (err error) {
-		if rows, err = readKeys(tx); err != nil || len(rows) > 0 {
+	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
+		if rows, err = readKeys(tx); err != nil || !due(rows, s.now()) {
 			return err
 		}
-		if err := offerKey(tx, now); err != nil {
+		// One instance at a time; who comes second finds it done.
+		if err := tx.Exec("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE").Error; err != nil {
+			return err
+		}
+		if rows, err = readKeys(tx); err != nil {
+			return err
+		}
+		if err := turn(tx, rows, s.now()); err != nil {
 			return err
 		}
 		rows, err = readKeys(tx)
 		return err
 	})
 	if err != nil {
-		return keyring{}, err
+		return err
 	}
-	return newKeyring(rows)
+	ring, err := newKeyring(rows)
+	if err != nil {
+		return err
+	}
+	if was := s.keys.Swap(&ring); was != nil && was.active.id != ring.active.id {
+		s.log.InfoContext(ctx, "access tokens are signed with another key", "key", ring.active.id)
+	}
+	return nil
+}
+
+// RevokeKey withdraws the key that signs, for when somebody may have it: another signs from now on, and every access token
+// of the old one is called back. Their holders refresh them.
+func (s *Service) RevokeKey(ctx context.Context) error {
+	now := s.now()
+	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
+		if err := tx.Exec("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE").Error; err != nil {
+			return err
+		}
+		var kid string
+		err := postgres.Found(tx.Raw("UPDATE signing_key SET state = 'revoked', retired_at = ? WHERE state = 'active' RETURNING kid", now).Scan(&kid),
+			errors.New("no signing key is active"))
+		if err != nil {
+			return err
+		}
+		if err := callBackKey(tx, kid, now); err != nil {
+			return err
+		}
+		return insertKey(tx, "active", now, nil)
+	})
+	if err != nil {
+		return err
+	}
+	return s.TurnKeys(ctx)
 }
 
 type keyRow struct {
 	ID         string
 	PrivateKey []byte
 	State      string
+	CreatedAt  time.Time
+	NotBefore  *time.Time
+	RetiredAt  *time.Time
+}
+
+// begun is when an active key began to sign.
+func (r keyRow) begun() time.Time {
+	if r.NotBefore != nil {
+		return *r.NotBefore
+	}
+	return r.CreatedAt
 }
 
 func readKeys(tx *gorm.DB) ([]keyRow, error) {
 	var rows []keyRow
-	err := tx.Raw("SELECT kid AS id, private_key, state FROM signing_key WHERE state <> 'revoked' ORDER BY created_at, kid").Scan(&rows).Error
+	err := tx.Raw(`SELECT kid AS id, private_key, state, created_at, not_before, retired_at FROM signing_key
+		WHERE state <> 'revoked' ORDER BY created_at, kid`).Scan(&rows).Error
 	return rows, err
 }
 
-func offerKey(tx *gorm.DB, now time.Time) error {
+func insertKey(tx *gorm.DB, state string, now time.Time, notBefore *time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -73,8 +138,55 @@ func offerKey(tx *gorm.DB, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return tx.Exec("INSERT INTO signing_key (kid, private_key, state, created_at) VALUES (?, ?, 'active', ?) ON CONFLICT DO NOTHING",
-		uuid.Must(uuid.NewV7()).String(), postgres.Bytea(der), now).Error
+	return tx.Exec("INSERT INTO signing_key (kid, private_key, state, created_at, not_before) VALUES (?, ?, ?, ?, ?)",
+		uuid.Must(uuid.NewV7()).String(), postgres.Bytea(der), state, now, notBefore).Error
+}
+
+// inState is the first row in that state.
+func inState(rows []keyRow, state string) (keyRow, bool) {
+	i := slices.IndexFunc(rows, func(r keyRow) bool { return r.State == state })
+	if i < 0 {
+		return keyRow{}, false
+	}
+	return rows[i], true
+}
+
+// due reports whether turn would do something.
+func due(rows []keyRow, now time.Time) bool {
+	active, any := inState(rows, "active")
+	next, announced := inState(rows, "next")
+	return !any || !announced && now.After(active.begun().Add(keyLife-keyAhead)) || announced && !now.Before(*next.NotBefore) ||
+		slices.ContainsFunc(rows, func(r keyRow) bool { return r.forgettable(now) })
+}
+
+func (r keyRow) forgettable(now time.Time) bool {
+	return r.State == "retired" && r.RetiredAt != nil && now.After(r.RetiredAt.Add(keyAfter))
+}
+
+// turn does what is due; the caller has locked the table.
+func turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
+	active, any := inState(rows, "active")
+	next, announced := inState(rows, "next")
+	for _, r := range rows {
+		if r.forgettable(now) {
+			if err := tx.Exec("DELETE FROM signing_key WHERE kid = ?", r.ID).Error; err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case !any:
+		return insertKey(tx, "active", now, nil)
+	case announced && !now.Before(*next.NotBefore):
+		if err := tx.Exec("UPDATE signing_key SET state = 'retired', retired_at = ? WHERE kid = ?", now, active.ID).Error; err != nil {
+			return err
+		}
+		return tx.Exec("UPDATE signing_key SET state = 'active', not_before = ? WHERE kid = ?", now, next.ID).Error
+	case !announced && now.After(active.begun().Add(keyLife-keyAhead)):
+		from := now.Add(keyAhead)
+		return insertKey(tx, "next", now, &from)
+	}
+	return nil
 }
 
 func newKeyring(rows []keyRow) (keyring, error) {
@@ -119,7 +231,7 @@ func publicJWK(kid string, key *ecdsa.PublicKey) (user.JWK, error) {
 // Keyfunc finds the key a token says it was signed with: this service verifies with its own keys.
 func (s *Service) Keyfunc(t *jwt.Token) (any, error) {
 	kid, _ := t.Header["kid"].(string)
-	key, ok := s.keys.byID[kid]
+	key, ok := s.keys.Load().byID[kid]
 	if !ok {
 		return nil, errors.New("signed with a key that is not ours")
 	}
@@ -130,6 +242,11 @@ func (s *Service) Keyfunc(t *jwt.Token) (any, error) {
 // be published before it signs.
 func (s *Service) Keys(context.Context, *contract.None) (*user.KeysOutput, error) {
 	out := &user.KeysOutput{CacheControl: "public, max-age=300"}
-	out.Body.Keys = s.keys.public
+	out.Body.Keys = s.keys.Load().public
 	return out, nil
+}
+
+// TurnKeysOn moves the signing keys on until ctx ends.
+func (s *Service) TurnKeysOn(ctx context.Context) error {
+	return loop.Every(ctx, keysEvery, s.log, "turn signing keys", s.TurnKeys)
 }

@@ -15,6 +15,14 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, user.Logout, s.Logout)
 	httpapi.Handle(h, user.Keys, s.Keys)
 
+	httpapi.Handle(h, user.ListRevocations, s.Revocations)
+	httpapi.Handle(h, user.GetStanding, s.Standing)
+
+	httpapi.Handle(h, user.ListSessions, s.Sessions)
+	httpapi.Handle(h, user.EndSession, s.EndSession)
+	httpapi.Handle(h, user.EndOtherSessions, s.EndOtherSessions)
+	httpapi.Handle(h, user.SetPassword, s.SetPassword)
+
 	httpapi.Handle(h, user.GetMe, s.Me)
 	httpapi.Handle(h, user.UpdateMe, s.UpdateMe)
 

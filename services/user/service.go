@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"souk/shared/contract/user"
@@ -34,7 +35,8 @@ type Service struct {
 	sealed    sealed
 	passwords Passwords
 	nobody    string // the hash that the password of an unknown account is compared with
-	keys      keyring
+	keys      atomic.Pointer[keyring]
+	seen      metrics
 	now       func() time.Time
 	log       *slog.Logger
 }
@@ -49,12 +51,11 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 	if err := kept.sealPlain(ctx, deps.DB); err != nil {
 		return nil, err
 	}
-	keys, err := openKeys(ctx, deps.DB, deps.Now())
-	if err != nil {
-		return nil, fmt.Errorf("open signing keys: %w", err)
-	}
 	s := &Service{
-		db: deps.DB, sealed: kept, passwords: deps.Passwords, nobody: nobodysHash(), keys: keys, log: deps.Log, now: deps.Now,
+		db: deps.DB, sealed: kept, passwords: deps.Passwords, nobody: nobodysHash(), seen: newMetrics(deps.Metrics), log: deps.Log, now: deps.Now,
+	}
+	if err := s.TurnKeys(ctx); err != nil {
+		return nil, fmt.Errorf("open signing keys: %w", err)
 	}
 	s.Participant = twopc.NewParticipant(
 		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now},
@@ -64,4 +65,19 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 			user.ActionTakeBack: s.takeBack(),
 		})
 	return s, nil
+}
+
+// metrics are what somebody watches over.
+type metrics struct {
+	reused prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		reused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "user_refresh_token_reused_total", Help: "Sessions ended because a refresh token was used twice: a copy of it is somewhere.",
+		}),
+	}
+	r.MustRegister(m.reused)
+	return m
 }

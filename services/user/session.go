@@ -65,17 +65,26 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 		if claimed.State != active || claimed.PasswordHash != hash {
 			return invalidCredentials()
 		}
-		now := s.now()
-		g = newGrant(session{ID: uuid.Must(uuid.NewV7()), UserID: claimed.ID, ExpiresAt: now.Add(sessionLife)}, nil, now)
-		if err := insertSession(tx, g.session, now); err != nil {
-			return err
-		}
-		return insertToken(tx, g, now)
+		g, err = s.begin(ctx, tx, claimed.ID, byPassword, in.Agent)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return s.tokens(ctx, claimed, g)
+}
+
+// begin begins a session of the account, on the device that calls itself agent.
+func (s *Service) begin(ctx context.Context, tx *gorm.DB, id uuid.UUID, method, agent string) (grant, error) {
+	now := s.now()
+	g := newGrant(session{
+		ID: uuid.Must(uuid.NewV7()), UserID: id, CreatedAt: now, ExpiresAt: now.Add(sessionLife),
+		Method: method, Device: deviceOf(agent), Network: networkOf(ctx),
+	}, nil, now)
+	if err := insertSession(tx, g.session, now); err != nil {
+		return grant{}, err
+	}
+	return g, insertToken(tx, g, now)
 }
 
 func invalidCredentials() error {
@@ -91,7 +100,7 @@ func invalidCredentials() error {
 // and by that ends the session that the new tokens belong to. It is meant so. A moment of grace, in which a second use
 // is forgiven, would be as good for the thief, and nothing tells a race from a theft. Clients therefore refresh one at
 // a time, and sign in again after an answer that got lost; and the route has no key, so that nobody on the way repeats
-// it. What the session ends with is its refresh tokens: an access token that is out is good until it expires.
+// it. The session's access tokens are called back with it.
 func (s *Service) Refresh(ctx context.Context, in *user.RefreshTokenInput) (*user.TokensOutput, error) {
 	shown := digest(in.Body.RefreshToken)
 	var a account
@@ -112,6 +121,9 @@ func (s *Service) Refresh(ctx context.Context, in *user.RefreshTokenInput) (*use
 		if a, err = findAccount(tx, of.UserID); err != nil {
 			return err
 		}
+		if err := touchSession(tx, of.ID, networkOf(ctx), now); err != nil {
+			return err
+		}
 		g = newGrant(of, shown, now)
 		return insertToken(tx, g, now)
 	})
@@ -120,6 +132,7 @@ func (s *Service) Refresh(ctx context.Context, in *user.RefreshTokenInput) (*use
 		return nil, err
 	case reused.ID != uuid.Nil:
 		telemetry.Note(ctx, slog.Bool("refresh_token_reused", true))
+		s.seen.reused.Inc()
 		s.log.WarnContext(ctx, "a refresh token was used twice; its session is ended", "session", reused.ID, "user", reused.UserID)
 		return nil, invalidRefreshToken()
 	case g.token == "":
@@ -144,10 +157,18 @@ func (s *Service) Logout(ctx context.Context, in *user.RefreshTokenInput) (*cont
 	return &contract.None{}, nil
 }
 
+// byPassword is the method of a session that began with a password. Others are named after the identity provider.
+const byPassword = "password"
+
 // session is a row of session.
 type session struct {
 	ID        uuid.UUID
 	UserID    uuid.UUID
+	Method    string
+	Device    string
+	Network   string
+	CreatedAt time.Time
+	UsedAt    *time.Time
 	ExpiresAt time.Time
 }
 
@@ -177,8 +198,12 @@ func digest(token string) postgres.Bytea {
 // tokens are what a gets for g: the refresh token and an access token with the roles of this moment.
 func (s *Service) tokens(ctx context.Context, a account, g grant) (*user.TokensOutput, error) {
 	p := a.principal()
-	p.SessionID = g.session.ID
-	access, err := identity.Sign(p, s.keys.active.private, s.keys.active.id, s.now())
+	p.SessionID, p.AuthTime, p.Methods = g.session.ID, g.session.CreatedAt, []string{"pwd"}
+	if g.session.Method != byPassword {
+		p.Methods = []string{"fed"}
+	}
+	key := s.keys.Load().active
+	access, err := identity.Sign(p, key.private, key.id, s.now())
 	if err != nil {
 		return nil, err
 	}
@@ -197,9 +222,13 @@ func (s *Service) Sweep(ctx context.Context) error {
 	return loop.Every(ctx, sweepEvery, s.log, "forget expired sessions", s.ForgetExpired)
 }
 
-// ForgetExpired forgets the sessions that have expired by now, with their tokens.
+// ForgetExpired forgets the sessions that have expired by now, with their tokens, and what was called back so long ago
+// that no token is left of it.
 func (s *Service) ForgetExpired(ctx context.Context) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
-		return tx.Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error
+		if err := tx.Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error; err != nil {
+			return err
+		}
+		return tx.Exec("DELETE FROM revocation WHERE at < ?", s.now().Add(-identity.RevocationLife)).Error
 	})
 }

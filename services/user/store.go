@@ -14,7 +14,7 @@ import (
 )
 
 // accounts reads account rows; what follows it narrows them to some.
-const accounts = `SELECT a.id, a.sealed_email, a.sealed_name, a.password_hash, a.state, a.created_at,
+const accounts = `SELECT a.id, a.sealed_email, a.sealed_name, a.password_hash, a.state, a.av, a.created_at,
 	(SELECT coalesce(string_agg(r.role, ',' ORDER BY r.role), '') FROM account_role r WHERE r.user_id = a.id) AS roles FROM account a `
 
 var errNoUser = fault.New(fault.NotFound, "no_such_user", "there is no such user")
@@ -150,7 +150,8 @@ func shareAccount(tx *gorm.DB, id uuid.UUID) error {
 }
 
 func insertSession(tx *gorm.DB, s session, now time.Time) error {
-	return tx.Exec("INSERT INTO session (id, user_id, created_at, expires_at) VALUES (?, ?, ?, ?)", s.ID, s.UserID, now, s.ExpiresAt).Error
+	return tx.Exec("INSERT INTO session (id, user_id, method, device, network, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+		s.ID, s.UserID, s.Method, s.Device, s.Network, now, s.ExpiresAt).Error
 }
 
 func insertToken(tx *gorm.DB, g grant, now time.Time) error {
@@ -164,24 +165,44 @@ func useToken(tx *gorm.DB, shown postgres.Bytea, now time.Time) (s session, ok b
 	res := tx.Raw(`UPDATE refresh_token t SET used_at = ? FROM session s
 		WHERE t.digest = ? AND t.used_at IS NULL AND t.expires_at > ?
 		AND s.id = t.session_id AND s.revoked_at IS NULL AND s.expires_at > ?
-		RETURNING s.id, s.user_id, s.expires_at`, now, shown, now, now).Scan(&s)
+		RETURNING s.id, s.user_id, s.method, s.created_at, s.expires_at`, now, shown, now, now).Scan(&s)
 	return s, res.RowsAffected == 1, res.Error
+}
+
+func touchSession(tx *gorm.DB, id uuid.UUID, network string, now time.Time) error {
+	return tx.Exec("UPDATE session SET used_at = ?, network = ? WHERE id = ?", now, network, id).Error
+}
+
+// listSessions gives up to limit live sessions of the user, the newest first, after the cursor if there is one.
+func listSessions(tx *gorm.DB, of uuid.UUID, after *byID, now time.Time, limit int) (rows []session, err error) {
+	where, args := "", []any{of, now}
+	if after != nil {
+		where, args = "AND id < ?", append(args, after.ID)
+	}
+	err = tx.Raw(`SELECT id, user_id, method, device, network, created_at, used_at, expires_at FROM session
+		WHERE user_id = ? AND revoked_at IS NULL AND expires_at > ? `+where+" ORDER BY id DESC LIMIT ?", append(args, limit)...).Scan(&rows).Error
+	return rows, err
+}
+
+func storePassword(tx *gorm.DB, id uuid.UUID, hash string, c change) error {
+	if err := postgres.Found(tx.Exec("UPDATE account SET password_hash = ?, updated_at = ? WHERE id = ?", hash, c.at, id), errNoUser); err != nil {
+		return err
+	}
+	return record(tx, id, c)
 }
 
 // revokeReused ends the session of a token that was used before, and gives it; the zero session where the token is
 // unknown or unused, or its session has ended already.
-func revokeReused(tx *gorm.DB, shown postgres.Bytea, now time.Time) (s session, err error) {
-	err = tx.Raw(`UPDATE session SET revoked_at = ?, revoked_for = 'reuse' WHERE revoked_at IS NULL
-		AND id = (SELECT session_id FROM refresh_token WHERE digest = ? AND used_at IS NOT NULL)
-		RETURNING id, user_id, expires_at`, now, shown).Scan(&s).Error
+func revokeReused(tx *gorm.DB, shown postgres.Bytea, now time.Time) (session, error) {
+	s, _, err := endSessions(tx, "reuse", now, "id = (SELECT session_id FROM refresh_token WHERE digest = ? AND used_at IS NOT NULL)", shown)
 	return s, err
 }
 
 func revokeSession(tx *gorm.DB, shown postgres.Bytea, now time.Time) error {
-	return tx.Exec(`UPDATE session SET revoked_at = ?, revoked_for = 'logout' WHERE revoked_at IS NULL
-		AND id = (SELECT session_id FROM refresh_token WHERE digest = ?)`, now, shown).Error
+	_, _, err := endSessions(tx, "logout", now, "id = (SELECT session_id FROM refresh_token WHERE digest = ?)", shown)
+	return err
 }
 
-func revokeSessionsOf(tx *gorm.DB, id uuid.UUID, now time.Time) error {
-	return tx.Exec("UPDATE session SET revoked_at = ?, revoked_for = 'disabled' WHERE user_id = ? AND revoked_at IS NULL", now, id).Error
+func revokeSessionsOf(tx *gorm.DB, id uuid.UUID, reason string, now time.Time) error {
+	return tx.Exec("UPDATE session SET revoked_at = ?, revoked_for = ? WHERE user_id = ? AND revoked_at IS NULL", now, reason, id).Error
 }

@@ -34,7 +34,6 @@ import (
 	"souk/shared/telemetry"
 
 	"github.com/caarlos0/env/v11"
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"gorm.io/gorm"
@@ -99,6 +98,7 @@ type App struct {
 	mesh      *mesh.Mesh
 	db        *gorm.DB
 	admin     *admin
+	feed      *identity.Feed
 	stopTrace func(context.Context) error
 	loops     sync.WaitGroup
 	loopCtx   context.Context // ends when the loops are to stop: after the last request
@@ -231,24 +231,10 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	a.admin.mux.HandleFunc("GET /targets", a.targets)
 	// The loops outlive the signal: a request that is being finished may need them.
 	a.loopCtx, a.stopLoops = context.WithCancel(context.WithoutCancel(ctx))
+	a.feed = identity.NewFeed(a.revocations, a.Now)
 	a.HTTP = httpapi.New(httpapi.Config{Service: name, Version: a.Config.Version, Log: a.Log, Metrics: metrics, Verifier: a.remoteVerifier(), Inherit: mesh.Inherit})
 	a.HTTP.Admit(a.Config.MaxInflight)
 	return a, nil
-}
-
-// remoteVerifier verifies with the keys that the user service publishes. They are fetched when the first token comes,
-// so a service starts without the user service.
-func (a *App) remoteVerifier() *identity.Verifier {
-	keys := sync.OnceValues(func() (jwt.Keyfunc, error) {
-		return identity.RemoteKeys(a.loopCtx, "http://user/.well-known/jwks.json", a.Mesh, a.Log)
-	})
-	return identity.NewVerifier(func(t *jwt.Token) (any, error) {
-		find, err := keys()
-		if err != nil {
-			return nil, err
-		}
-		return find(t)
-	}, time.Now)
 }
 
 // Env fills cfg, a pointer to a struct tagged as Config is, from the environment. Everything that is wrong is in the one
@@ -392,6 +378,7 @@ func (a *App) Serve(ctx context.Context) error {
 			a.Log.InfoContext(ctx, "listed as passing")
 		}
 	}()
+	a.Go("called back tokens", func(ctx context.Context) error { return a.feed.Run(ctx, a.Log) })
 	a.admin.ready.Store(true)
 	a.Log.InfoContext(ctx, "serving", "addr", l.Addr().String(), "admin", a.admin.addr.String())
 

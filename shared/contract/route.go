@@ -37,6 +37,9 @@ type Route[In, Out any] struct {
 	Class      int64 // how sensitive what it tells is, for identity.ReadSensitiveData and nothing else
 	Keyed      bool  // takes an Idempotency-Key, and answers a repetition with the stored answer
 
+	Fresh bool // the token is asked about online, not only looked at: for what moves money. What no customer may do always is
+	Quiet bool // its successes are logged at Debug: for what services ask each other all the time
+
 	Description string    // what the summary does not say, in Markdown, for the OpenAPI document
 	Later       bool      // may answer 202 with the same body: the outcome is not known yet
 	Refuses     []Refusal // what it answers besides the refusals that any route of its shape has

@@ -145,6 +145,7 @@ func refusals(op *huma.Operation, r *contract.Route[contract.None, contract.None
 		add(fault.Unauthenticated, "", "There is no access token")
 		add(fault.Unauthenticated, "invalid_token", "The access token is not one of ours")
 		add(fault.Unauthenticated, "token_expired", "The access token is too old: refresh it")
+		add(fault.Unauthenticated, "token_revoked", "The access token was called back: refresh it, or sign in again")
 	}
 	if len(op.Security) > 0 && r.Permission != identity.SignedIn {
 		add(fault.Forbidden, "", "Your roles do not allow this")

@@ -62,7 +62,10 @@ func (s *Server) operation(r contract.Route[contract.None, contract.None]) huma.
 		Metadata:     map[string]any{routeMetadata: r},
 	}
 	s.declared[r.Method+" "+ginPath(r.Path)] = true
-	guard := s.authorize(policy.Resource{Kind: policy.Route, ID: r.ID, Class: r.Class}, r.Permission)
+	if r.Quiet {
+		s.quiet[r.Path] = true
+	}
+	guard := s.authorize(policy.Resource{Kind: policy.Route, ID: r.ID, Class: r.Class}, r.Permission, r.Fresh || r.Permission.Fresh())
 	op.Middlewares = huma.Middlewares{func(c huma.Context, next func(huma.Context)) {
 		g := humagin.Unwrap(c)
 		err := guard(g)
@@ -92,8 +95,8 @@ func (s *Server) Undeclared() error {
 }
 
 // authorize finds out who is calling and whether they may ask for the route on. What a stranger may, anybody may: there no
-// token is looked at.
-func (s *Server) authorize(on policy.Resource, perm identity.Permission) func(*gin.Context) error {
+// token is looked at. What is fresh is not done on the word of a token alone.
+func (s *Server) authorize(on policy.Resource, perm identity.Permission, fresh bool) func(*gin.Context) error {
 	if policy.Allowed(identity.Principal{}, perm, on) {
 		return func(c *gin.Context) error { return policy.Check(c.Request.Context(), perm, on) }
 	}
@@ -109,7 +112,10 @@ func (s *Server) authorize(on policy.Resource, perm identity.Permission) func(*g
 		ctx := identity.With(c.Request.Context(), p)
 		telemetry.Note(ctx, slog.String("actor", p.UserID.String()))
 		c.Request = c.Request.WithContext(ctx)
-		return policy.Check(ctx, perm, on)
+		if err := policy.Check(ctx, perm, on); err != nil || !fresh {
+			return err
+		}
+		return s.cfg.Verifier.Online(ctx, p)
 	}
 }
 

@@ -77,6 +77,9 @@ func (s *Server) observe(c *gin.Context) {
 	}
 	c.Header(contract.RequestID, id)
 	ctx := contract.WithRequestID(c.Request.Context(), id)
+	if client := c.GetHeader(contract.ClientAddress); client != "" {
+		ctx = contract.WithClient(ctx, client)
+	}
 	to := route{path: c.GetHeader(ForwardedPrefix) + c.Request.URL.Path, name: cmp.Or(s.templates[c.FullPath()], c.FullPath())}
 	if to.name == "" {
 		to.name, to.open = "none", true
@@ -103,6 +106,9 @@ func (s *Server) record(c *gin.Context, id string, to route, took time.Duration,
 	telemetry.Answered(ctx, method, to.name, status, id)
 
 	level := slog.LevelInfo
+	if s.quiet[to.name] && status < http.StatusBadRequest {
+		level = slog.LevelDebug
+	}
 	if status >= http.StatusInternalServerError {
 		level = slog.LevelWarn
 	}

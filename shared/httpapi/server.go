@@ -56,11 +56,12 @@ type Server struct {
 	// and spans name a route as its callers' do.
 	templates map[string]string
 	declared  map[string]bool // by method and gin's path: what has a permission, or tells of what has
+	quiet     map[string]bool // those whose successes are no news
 }
 
 // New makes a server with no operations. From the first one on it serves its OpenAPI document at /openapi.json.
 func New(cfg Config) *Server {
-	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}, declared: map[string]bool{}}
+	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}, declared: map[string]bool{}, quiet: map[string]bool{}}
 	cfg.Metrics.MustRegister(policy.Metrics()...)
 	s.Admit(inflightLimit)
 	s.engine.Use(s.observe, s.recover, s.admit, s.inherit, readable, s.limitTime, limitBody)

@@ -74,6 +74,18 @@ const (
 	ReadSensitiveData Permission = "read_sensitive_data" // of what has a class
 )
 
+// Fresh reports whether what p allows is not done on the word of a token alone, which may have been called back a second
+// ago: everything that an ordinary customer may not do, and paying.
+func (p Permission) Fresh() bool {
+	switch p {
+	case Public, SignedIn, Internal, ViewProducts, PlaceOrder, ReadOrder, CancelOrder, ShareOrder,
+		ReadWishlist, ManageWishlist, OwnWishlist, ReadPayment:
+		return false
+	default:
+		return true
+	}
+}
+
 // Permissions are all of them.
 func Permissions() []Permission {
 	return []Permission{
@@ -90,9 +102,13 @@ type Principal struct {
 	UserID    uuid.UUID
 	Roles     []Role
 	SessionID uuid.UUID
-	Location  string // where they work, as their account says; empty is nowhere
-	Clearance int64  // the highest class of data they may see, as their account says; 0 is none
-	token     string // as it was shown, to be passed on when calling another service for this person
+	Location  string    // where they work, as their account says; empty is nowhere
+	Clearance int64     // the highest class of data they may see, as their account says; 0 is none
+	Version   int64     // of what the user may do: a change of roles or password makes it higher
+	AuthTime  time.Time // when the user last proved who it is; zero where that is not known
+	Methods   []string  // how: pwd, or fed for another provider's word (RFC 8176)
+	token     string    // as it was shown, to be passed on when calling another service for this person
+	key       string    // that signed it
 	expires   time.Time
 }
 

@@ -170,7 +170,7 @@ var (
 	}
 	CreateTransfer = contract.Route[TransferInput, TransferOutput]{
 		ID: "create-transfer", Service: Service, Method: http.MethodPost, Path: "/v1/transfers", Status: http.StatusCreated,
-		Permission: identity.PlaceOrder, Keyed: true, Summary: "Turn my reward points into money in my wallet",
+		Permission: identity.PlaceOrder, Keyed: true, Fresh: true, Summary: "Turn my reward points into money in my wallet",
 		Later: true,
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Conflict, "insufficient_points", "There are fewer points"),

@@ -93,7 +93,7 @@ type WebhookResult struct {
 var (
 	CreateTopUp = contract.Route[TopUpInput, contract.Created[TopUp]]{
 		ID: "create-top-up", Service: Service, Method: http.MethodPost, Path: "/v1/wallets/{currency}/top-ups", Status: http.StatusCreated,
-		Permission: identity.PlaceOrder, Keyed: true,
+		Permission: identity.PlaceOrder, Keyed: true, Fresh: true,
 		Summary: "Top up my wallet from a card. Test cards of the sandbox: 4242424242424242 succeeds, 4000000000000002 is declined, " +
 			"4000000000000341 answers pending and succeeds a second or two later, 4000000000000259 gets no answer and fails later; " +
 			"any other number is declined",

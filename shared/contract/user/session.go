@@ -2,15 +2,19 @@ package user
 
 import (
 	"net/http"
+	"time"
 
 	"souk/shared/contract"
 	"souk/shared/fault"
 	"souk/shared/identity"
+
+	"github.com/google/uuid"
 )
 
 // LoginInput is somebody's claim to an account.
 type LoginInput struct {
-	Body struct {
+	Agent string `header:"User-Agent"`
+	Body  struct {
 		Email    string `json:"email" minLength:"1" maxLength:"254" example:"alice@souk.example"`
 		Password string `json:"password" minLength:"1" maxLength:"128" example:"open-sesame-1001"`
 	}
@@ -57,6 +61,63 @@ type KeysOutput struct {
 	}
 }
 
+// Session is a sign-in of somebody, and what follows from it on the same device.
+type Session struct {
+	ID        uuid.UUID `json:"id" format:"uuid"`
+	Current   bool      `json:"current" doc:"The one that asks"`
+	Method    string    `json:"method" example:"password" doc:"How its owner signed in: password, or an identity provider's name"`
+	Device    string    `json:"device" example:"Firefox on Linux" doc:"What the device called itself; anybody can claim that"`
+	Network   string    `json:"network" example:"192.0.2.0/24" doc:"From where it was used last; empty where that is not known"`
+	CreatedAt time.Time `json:"created_at"`
+	UsedAt    time.Time `json:"used_at" doc:"When it signed in or refreshed last"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// ListSessionsInput asks for a page of sessions.
+type ListSessionsInput struct{ contract.Paging }
+
+// SetPasswordInput changes a password.
+type SetPasswordInput struct {
+	Agent string `header:"User-Agent"`
+	Body  struct {
+		Current  string `json:"current_password" minLength:"1" maxLength:"128" example:"open-sesame-1001"`
+		Password string `json:"password" minLength:"10" maxLength:"128" doc:"Any characters; taken exactly as sent" example:"correct horse battery staple"`
+	}
+}
+
+// RevocationsInput asks for what was called back after a cursor.
+type RevocationsInput struct {
+	After string `query:"after" maxLength:"40"`
+}
+
+// Revocations are what was called back lately.
+type Revocations struct {
+	Items []identity.Revocation `json:"items"`
+	Next  string                `json:"next" doc:"The cursor to ask with next time"`
+}
+
+// StandingInput names a token by what it says.
+type StandingInput struct {
+	User    uuid.UUID `path:"id" format:"uuid"`
+	Session uuid.UUID `query:"session"`
+	Version int64     `query:"version"`
+}
+
+// The routes that other services ask.
+var (
+	ListRevocations = contract.Route[RevocationsInput, contract.Body[Revocations]]{
+		ID: "list-revocations", Service: Service, Method: http.MethodGet, Path: "/internal/v1/revocations",
+		Permission: identity.Internal, Quiet: true, Summary: "The access tokens that were called back lately",
+	}
+	GetStanding = contract.Route[StandingInput, contract.None]{
+		ID: "get-standing", Service: Service, Method: http.MethodGet, Path: "/internal/v1/users/{id}/standing", Status: http.StatusNoContent,
+		Permission: identity.Internal, Quiet: true, Summary: "Whether an access token is good at this moment",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Unauthenticated, "token_revoked", "The session has ended, or what its owner may do has changed"),
+		},
+	}
+)
+
 // The routes of sessions. The three POSTs take no Idempotency-Key: they make nothing that a client would mind to have
 // twice, and to answer a repetition with the stored answer would be to store tokens. So nobody on the way may repeat
 // them either: a refresh whose answer was lost ends in a new login, never in a second use of the token.
@@ -79,6 +140,30 @@ var (
 	Logout = contract.Route[RefreshTokenInput, contract.None]{
 		ID: "logout", Service: Service, Method: http.MethodPost, Path: "/v1/auth/logout", Status: http.StatusNoContent,
 		Permission: identity.Public, Summary: "End the session that a refresh token belongs to",
+	}
+	ListSessions = contract.Route[ListSessionsInput, contract.Body[contract.Page[Session]]]{
+		ID: "list-sessions", Service: Service, Method: http.MethodGet, Path: "/v1/users/me/sessions",
+		Permission: identity.SignedIn, Summary: "Where you are signed in, newest first",
+	}
+	EndSession = contract.Route[contract.ByID, contract.None]{
+		ID: "end-session", Service: Service, Method: http.MethodDelete, Path: "/v1/users/me/sessions/{id}", Status: http.StatusNoContent,
+		Permission: identity.SignedIn, Fresh: true, Summary: "End one of your sessions; this one too",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.NotFound, "no_such_session", "There is no such session of yours, or it has ended"),
+		},
+	}
+	EndOtherSessions = contract.Route[contract.None, contract.None]{
+		ID: "end-other-sessions", Service: Service, Method: http.MethodDelete, Path: "/v1/users/me/sessions", Status: http.StatusNoContent,
+		Permission: identity.SignedIn, Fresh: true, Summary: "End all of your sessions but this one",
+	}
+	SetPassword = contract.Route[SetPasswordInput, TokensOutput]{
+		ID: "set-password", Service: Service, Method: http.MethodPut, Path: "/v1/users/me/password",
+		Permission: identity.SignedIn, Fresh: true, Summary: "Change your password; all sessions end, and a new one begins",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Unauthenticated, "invalid_credentials", "The current password is not right"),
+			contract.Refuse(fault.Invalid, "breached_password", "The new password is among those that are tried first"),
+			contract.Refuse(fault.Unavailable, "overloaded", "Too many people are signing in just now"),
+		},
 	}
 	Keys = contract.Route[contract.None, KeysOutput]{
 		ID: "get-keys", Service: Service, Method: http.MethodGet, Path: "/.well-known/jwks.json",

@@ -1,5 +1,6 @@
 // Command user runs the user service. `user seed` opens the accounts admin@souk.example, alice@souk.example and
-// bob@souk.example, with the password in SEED_PASSWORD or, without one, user.DefaultSeedPassword.
+// bob@souk.example, with the password in SEED_PASSWORD or, without one, user.DefaultSeedPassword. `user revoke-signing-key`
+// withdraws the key that signs access tokens, for when somebody may have it; everybody's next request refreshes.
 package main
 
 import (
@@ -16,7 +17,8 @@ import (
 )
 
 func main() {
-	app.Main("user", serve, app.Command{Name: "seed", Run: seed}, app.Sealed(database, user.Sealed), app.Document(new(user.Service).Routes))
+	app.Main("user", serve, app.Command{Name: "seed", Run: seed}, app.Command{Name: "revoke-signing-key", Run: revokeKey},
+		app.Sealed(database, user.Sealed), app.Document(new(user.Service).Routes))
 }
 
 func serve(ctx context.Context, a *app.App) error {
@@ -28,9 +30,12 @@ func serve(ctx context.Context, a *app.App) error {
 	if err != nil {
 		return err
 	}
-	a.HTTP.VerifyWith(identity.NewVerifier(s.Keyfunc, time.Now)) // with our own keys: there is nobody to fetch them from
+	v := identity.NewVerifier(s.Keyfunc, time.Now) // with our own keys: there is nobody to fetch them from
+	v.Ask(s.InGoodStanding)
+	a.VerifyWith(v, s.Revoked)
 	s.Routes(a.HTTP)
 	a.Go("inquiry", s.Participant.Run)
+	a.Go("turn signing keys", s.TurnKeysOn)
 	a.Go("sweep sessions", s.Sweep)
 	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
 	if err := a.Calls("coordinator"); err != nil {
@@ -47,6 +52,18 @@ func service(ctx context.Context, a *app.App, db *gorm.DB) (*user.Service, error
 	return user.New(ctx, user.Deps{
 		DB: db, Keys: keys, Mesh: a.Mesh, Passwords: user.NewArgon2(), Now: a.Now, Log: a.Log, Metrics: a.Metrics,
 	})
+}
+
+func revokeKey(ctx context.Context, a *app.App) error {
+	db, err := database(ctx, a)
+	if err != nil {
+		return err
+	}
+	s, err := service(ctx, a, db)
+	if err != nil {
+		return err
+	}
+	return s.RevokeKey(ctx)
 }
 
 func database(ctx context.Context, a *app.App) (*gorm.DB, error) {
