@@ -73,7 +73,7 @@ func joinRoles(roles []identity.Role) string {
 const displayNameLen = 100
 
 // Register opens an account, as a customer. It returns Conflict, code email_taken, where the address has one, and so
-// tells who is a customer; that is a matter for the rate limit until registration goes by way of the mailbox.
+// tells who is a customer, until registration goes by way of the mailbox; but nobody can ask that often (see allowance).
 func (s *Service) Register(ctx context.Context, in *user.RegisterInput) (*contract.Created[user.User], error) {
 	var w wrong
 	email, ok := normalEmail(in.Body.Email)
@@ -84,13 +84,20 @@ func (s *Service) Register(ctx context.Context, in *user.RegisterInput) (*contra
 	if err := w.err(); err != nil {
 		return nil, err
 	}
+	if err := goodPassword(in.Body.Password, email); err != nil {
+		return nil, err
+	}
+	asks := s.asksOf(ctx)
+	if err := s.throttle(ctx, asks); err != nil {
+		return nil, err
+	}
 	// Outside of the transaction, because it may wait for its turn; and before we know whether the address is taken, so
 	// that both take the same time.
 	hash, err := s.passwords.Hash(ctx, in.Body.Password)
 	if err != nil {
 		return nil, err
 	}
-	return idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Created[user.User], error) {
+	made, err := idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Created[user.User], error) {
 		a := account{
 			ID: uuid.Must(uuid.NewV7()), PasswordHash: hash, State: active, Roles: string(identity.Customer), CreatedAt: s.now(),
 		}
@@ -105,6 +112,10 @@ func (s *Service) Register(ctx context.Context, in *user.RegisterInput) (*contra
 			ID: a.ID, Email: email, DisplayName: name, Roles: a.roles(), CreatedAt: a.CreatedAt,
 		}}, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	return made, s.succeed(ctx, asks)
 }
 
 // Me is the caller's account.

@@ -2,10 +2,17 @@ package user
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"souk/shared/contract"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
 )
 
 const (
@@ -52,4 +59,51 @@ func networkOf(ctx context.Context) string {
 		return ""
 	}
 	return p.String()
+}
+
+// deviceCookie names the browser that somebody has signed in with. It opens nothing: by it a browser keeps its own count of
+// tries at a password (throttle.go).
+const (
+	deviceCookie = "__Host-souk-device"
+	deviceLife   = 365 * 24 * time.Hour
+)
+
+// knownDevice is what the browser that shows cookie is counted by, if it has signed in to email's account before; else nil.
+func (s *Service) knownDevice(ctx context.Context, cookie, email string) ([]byte, error) {
+	if cookie == "" {
+		return nil, nil
+	}
+	var rows [][]byte
+	err := s.db.WithContext(ctx).Raw("SELECT d.digest FROM device d JOIN account a ON a.id = d.user_id WHERE d.digest = ? AND a.email_index = ?",
+		digest(cookie), s.sealed.byEmail.Of(email)).Scan(&rows).Error
+	if err != nil || len(rows) == 0 {
+		return nil, err
+	}
+	return rows[0], nil
+}
+
+// rememberDevice notes that the browser which shows cookie has signed in to the account, and gives the Set-Cookie header
+// where it has to be given one: the empty string where it has.
+func rememberDevice(tx *gorm.DB, cookie string, id uuid.UUID, now time.Time) (setCookie string, err error) {
+	var known int
+	if cookie != "" {
+		if err := tx.Raw("SELECT count(*) FROM device WHERE digest = ?", digest(cookie)).Scan(&known).Error; err != nil {
+			return "", err
+		}
+	}
+	if known == 0 { // one that we have not given could be anybody's, and known to anybody
+		cookie = randomText()
+		setCookie = (&http.Cookie{
+			Name: deviceCookie, Value: cookie, Path: "/", MaxAge: int(deviceLife.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		}).String()
+	}
+	return setCookie, tx.Exec("INSERT INTO device (digest, user_id, used_at) VALUES (?, ?, ?) ON CONFLICT (digest, user_id) DO UPDATE SET used_at = excluded.used_at",
+		digest(cookie), id, now).Error
+}
+
+// randomText is 256 random bits.
+func randomText() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: see crypto/rand
+	return base64.RawURLEncoding.EncodeToString(b)
 }

@@ -76,12 +76,15 @@ func (s *Service) SetPassword(ctx context.Context, in *user.SetPasswordInput) (*
 	if err != nil {
 		return nil, err
 	}
-	matches, err := s.passwords.Matches(ctx, in.Body.Current, before.PasswordHash)
+	shown, err := s.sealed.show(ctx, before)
 	if err != nil {
 		return nil, err
 	}
-	if !matches {
-		return nil, invalidCredentials()
+	if err := goodPassword(in.Body.Password, shown.Email); err != nil {
+		return nil, err
+	}
+	if err := s.proves(ctx, before, in.Body.Current); err != nil {
+		return nil, err
 	}
 	hash, err := s.passwords.Hash(ctx, in.Body.Password)
 	if err != nil {
@@ -116,7 +119,24 @@ func (s *Service) SetPassword(ctx context.Context, in *user.SetPasswordInput) (*
 	if err != nil {
 		return nil, err
 	}
-	return s.tokens(a, g)
+	return s.tokens(ctx, a, g)
+}
+
+// proves is nil if password is that of the account, which somebody says to be theirs who is signed in, as it seems. Such tries
+// are counted as those at the door are: whoever has taken a token must not be able to find the password with it.
+func (s *Service) proves(ctx context.Context, a account, password string) error {
+	tries := []bucket{newBucket("own", a.ID.String(), pairAllowance, true)}
+	if err := s.throttle(ctx, tries); err != nil {
+		return err
+	}
+	matches, err := s.passwords.Matches(ctx, password, a.PasswordHash)
+	if err != nil {
+		return err
+	}
+	if !matches {
+		return invalidCredentials()
+	}
+	return s.succeed(ctx, tries)
 }
 
 // endEverything ends all sessions of an account, which the caller has locked, and calls back all of its access tokens.

@@ -16,7 +16,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// Deps are what the service works with; all are required.
+// Deps are what the service works with; all but OneNetwork are required.
 type Deps struct {
 	DB        *gorm.DB
 	Keys      *seal.Keys   // of DB; New loads them
@@ -25,20 +25,24 @@ type Deps struct {
 	Now       func() time.Time // UTC, in microseconds
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer
+	// OneNetwork says that everybody comes from the same address, as on one machine: tries at passwords are then not counted
+	// by where they come from.
+	OneNetwork bool
 }
 
 // Service is the user service. It is safe for concurrent use, in any number of instances on one database.
 type Service struct {
 	Participant *twopc.Participant
 
-	db        *gorm.DB
-	sealed    sealed
-	passwords Passwords
-	nobody    string // the hash that the password of an unknown account is compared with
-	keys      atomic.Pointer[keyring]
-	seen      metrics
-	now       func() time.Time
-	log       *slog.Logger
+	db         *gorm.DB
+	sealed     sealed
+	passwords  Passwords
+	nobody     string // the hash that the password of an unknown account is compared with
+	keys       atomic.Pointer[keyring]
+	seen       metrics
+	oneNetwork bool
+	now        func() time.Time
+	log        *slog.Logger
 }
 
 // New makes the service, seals what its database still has in the clear, and makes the shop's first signing key where
@@ -53,6 +57,7 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		db: deps.DB, sealed: kept, passwords: deps.Passwords, nobody: nobodysHash(), seen: newMetrics(deps.Metrics), log: deps.Log, now: deps.Now,
+		oneNetwork: deps.OneNetwork,
 	}
 	if err := s.TurnKeys(ctx); err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)
@@ -70,6 +75,7 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 // metrics are what somebody watches over.
 type metrics struct {
 	reused prometheus.Counter
+	slowed prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -77,7 +83,10 @@ func newMetrics(r prometheus.Registerer) metrics {
 		reused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "user_refresh_token_reused_total", Help: "Sessions ended because a refresh token was used twice: a copy of it is somewhere.",
 		}),
+		slowed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "user_tries_slowed_total", Help: "Tries at passwords, and at registering what is taken, that came too soon.",
+		}),
 	}
-	r.MustRegister(m.reused)
+	r.MustRegister(m.reused, m.slowed)
 	return m
 }

@@ -2,9 +2,7 @@ package user
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"log/slog"
 	"time"
 
@@ -26,7 +24,6 @@ const (
 	sweepEvery  = time.Hour           // ended sessions cost a few rows each until then
 
 	tokenPrefix = "srt_" // so that a token that got somewhere it should not be can be found and recognised
-	tokenBytes  = 32
 )
 
 // noStore keeps tokens out of every cache (RFC 6749, 5.1).
@@ -34,11 +31,21 @@ const noStore = "no-store"
 
 // Login signs in with e-mail and password. Unauthenticated, code invalid_credentials, is all that anybody is told who
 // does not get in: whether the account is unknown, the password wrong or the account disabled, in the same words and
-// after the same work. Returns Unavailable, code overloaded, when too many sign in.
+// after the same work. Returns Exhausted, code too_many_tries, for one try too many (see allowance), and Unavailable, code
+// overloaded, when too many sign in.
 func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensOutput, error) {
 	hash := s.nobody
 	var claimed account
-	if email, ok := normalEmail(in.Body.Email); ok {
+	email, ok := normalEmail(in.Body.Email)
+	device, err := s.knownDevice(ctx, in.Device, email)
+	if err != nil {
+		return nil, err
+	}
+	buckets := s.bucketsOf(ctx, email, device)
+	if err := s.throttle(ctx, buckets); err != nil {
+		return nil, err
+	}
+	if ok {
 		known, err := s.sealed.findByEmail(s.db.WithContext(ctx), email)
 		if err == nil {
 			claimed, hash = known, known.PasswordHash
@@ -54,6 +61,7 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 		return nil, invalidCredentials()
 	}
 	var g grant
+	var setCookie string
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
 		// Under the lock that Disable takes: it comes before, and we see it, or after, and it ends this session too.
 		if err := shareAccount(tx, claimed.ID); err != nil {
@@ -65,13 +73,24 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 		if claimed.State != active || claimed.PasswordHash != hash {
 			return invalidCredentials()
 		}
+		if setCookie, err = rememberDevice(tx, in.Device, claimed.ID, s.now()); err != nil {
+			return err
+		}
 		g, err = s.begin(ctx, tx, claimed.ID, byPassword, in.Agent)
 		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	return s.tokens(ctx, claimed, g)
+	if err := s.succeed(ctx, buckets); err != nil {
+		return nil, err
+	}
+	out, err := s.tokens(ctx, claimed, g)
+	if err != nil {
+		return nil, err
+	}
+	out.SetCookie = setCookie
+	return out, nil
 }
 
 // begin begins a session of the account, on the device that calls itself agent.
@@ -181,13 +200,11 @@ type grant struct {
 }
 
 func newGrant(of session, parent postgres.Bytea, now time.Time) grant {
-	b := make([]byte, tokenBytes)
-	_, _ = rand.Read(b) // never fails: see crypto/rand
 	expires := now.Add(idleLife)
 	if of.ExpiresAt.Before(expires) {
 		expires = of.ExpiresAt
 	}
-	return grant{session: of, token: tokenPrefix + base64.RawURLEncoding.EncodeToString(b), parent: parent, expires: expires}
+	return grant{session: of, token: tokenPrefix + randomText(), parent: parent, expires: expires}
 }
 
 func digest(token string) postgres.Bytea {
@@ -222,11 +239,17 @@ func (s *Service) Sweep(ctx context.Context) error {
 	return loop.Every(ctx, sweepEvery, s.log, "forget expired sessions", s.ForgetExpired)
 }
 
-// ForgetExpired forgets the sessions that have expired by now, with their tokens, and what was called back so long ago
-// that no token is left of it.
+// ForgetExpired forgets the sessions that have expired by now, with their tokens, tries at passwords that count no more, and
+// what was called back so long ago that no token is left of it.
 func (s *Service) ForgetExpired(ctx context.Context) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		if err := tx.Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error; err != nil {
+			return err
+		}
+		if err := tx.Exec("DELETE FROM login_bucket WHERE at < ?", s.now().Add(-longestCount)).Error; err != nil {
+			return err
+		}
+		if err := tx.Exec("DELETE FROM device WHERE used_at < ?", s.now().Add(-deviceLife)).Error; err != nil {
 			return err
 		}
 		return tx.Exec("DELETE FROM revocation WHERE at < ?", s.now().Add(-identity.RevocationLife)).Error

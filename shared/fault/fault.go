@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // Kind is the class of an error. The wire names are only ever added to.
@@ -71,6 +72,7 @@ type Error struct {
 	Code    string // a stable word for programs, such as "out_of_stock"; empty means the kind's own name
 	Message string
 	Fields  []Field
+	Wait    time.Duration // after which it is worth to try again; zero says nothing of it
 	cause   error
 }
 
@@ -89,6 +91,13 @@ func New(kind Kind, code, format string, args ...any) *Error {
 func (e *Error) Because(cause error) *Error {
 	c := *e
 	c.cause = cause
+	return &c
+}
+
+// After returns a copy of e that says when it is worth to try again.
+func (e *Error) After(wait time.Duration) *Error {
+	c := *e
+	c.Wait = wait
 	return &c
 }
 

@@ -195,7 +195,7 @@ func problemResponse(doc *huma.OpenAPI, status int, refusals []contract.Refusal)
 		media.Examples[r.Code] = &huma.Example{Summary: r.When, Value: p}
 	}
 	response := &huma.Response{Description: text.String(), Content: map[string]*huma.MediaType{fault.ContentType: media}}
-	for name := range headers(status) {
+	for name := range (answer{Problem: &fault.Problem{Status: status}}).GetHeaders() {
 		if response.Headers == nil {
 			response.Headers = map[string]*huma.Param{}
 		}

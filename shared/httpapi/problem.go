@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/http"
+	"strconv"
 	"sync"
+	"time"
 
 	"souk/shared/contract"
 	"souk/shared/fault"
@@ -17,13 +20,17 @@ import (
 )
 
 // answer is a problem on its way out, with the headers that its status calls for.
-type answer struct{ *fault.Problem }
+type answer struct {
+	*fault.Problem
+	wait time.Duration
+}
 
 // GetHeaders tells Huma the headers to answer with.
-func (a answer) GetHeaders() http.Header { return headers(a.Status) }
-
-func headers(status int) http.Header {
-	switch status {
+func (a answer) GetHeaders() http.Header {
+	if a.wait > 0 {
+		return http.Header{"Retry-After": {strconv.Itoa(int(math.Ceil(a.wait.Seconds())))}}
+	}
+	switch a.Status {
 	case http.StatusUnauthorized:
 		return http.Header{"Www-Authenticate": {`Bearer realm="souk"`}}
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -46,7 +53,7 @@ func problem(ctx context.Context, err error) answer {
 	if p.Status >= http.StatusInternalServerError {
 		telemetry.Note(ctx, slog.String("error", err.Error()))
 	}
-	return answer{p}
+	return answer{p, f.Wait}
 }
 
 // writeProblem answers with err from outside an operation.

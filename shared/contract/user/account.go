@@ -61,6 +61,8 @@ var (
 		Permission: identity.Public, Keyed: true, Summary: "Open an account",
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Conflict, "email_taken", "There is an account with this e-mail address"),
+			contract.Refuse(fault.Invalid, "breached_password", "The password is among those that are tried first"),
+			contract.Refuse(fault.Exhausted, "too_many_tries", "Too many addresses asked for from there: come back after Retry-After"),
 			contract.Refuse(fault.Unavailable, "overloaded", "Too many people are signing in just now"),
 		},
 	}

@@ -13,8 +13,9 @@ import (
 
 // LoginInput is somebody's claim to an account.
 type LoginInput struct {
-	Agent string `header:"User-Agent"`
-	Body  struct {
+	Agent  string `header:"User-Agent"`
+	Device string `cookie:"__Host-souk-device" maxLength:"64" doc:"As a sign-in has set it: who has signed in from here before is not slowed down by what others try"`
+	Body   struct {
 		Email    string `json:"email" minLength:"1" maxLength:"254" example:"alice@souk.example"`
 		Password string `json:"password" minLength:"1" maxLength:"128" example:"open-sesame-1001"`
 	}
@@ -39,6 +40,7 @@ type Tokens struct {
 // TokensOutput carries Tokens, past every cache.
 type TokensOutput struct {
 	CacheControl string `header:"Cache-Control"`
+	SetCookie    string `header:"Set-Cookie"`
 	Body         Tokens
 }
 
@@ -93,7 +95,7 @@ type RevocationsInput struct {
 // Revocations are what was called back lately.
 type Revocations struct {
 	Items []identity.Revocation `json:"items"`
-	Next  string                `json:"next" doc:"The cursor to ask with next time"`
+	Next  string                `json:"next" example:"4711" doc:"The cursor to ask with next time"`
 }
 
 // StandingInput names a token by what it says.
@@ -127,6 +129,7 @@ var (
 		Permission: identity.Public, Summary: "Sign in",
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Unauthenticated, "invalid_credentials", "The e-mail address or the password is not right"),
+			contract.Refuse(fault.Exhausted, "too_many_tries", "Too many tries at this account, or from there: come back after Retry-After"),
 			contract.Refuse(fault.Unavailable, "overloaded", "Too many people are signing in just now"),
 		},
 	}
@@ -161,6 +164,7 @@ var (
 		Permission: identity.SignedIn, Fresh: true, Summary: "Change your password; all sessions end, and a new one begins",
 		Refuses: []contract.Refusal{
 			contract.Refuse(fault.Unauthenticated, "invalid_credentials", "The current password is not right"),
+			contract.Refuse(fault.Exhausted, "too_many_tries", "Too many tries at the current password: come back after Retry-After"),
 			contract.Refuse(fault.Invalid, "breached_password", "The new password is among those that are tried first"),
 			contract.Refuse(fault.Unavailable, "overloaded", "Too many people are signing in just now"),
 		},

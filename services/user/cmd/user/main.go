@@ -44,13 +44,23 @@ func serve(ctx context.Context, a *app.App) error {
 	return a.Serve(ctx)
 }
 
+type config struct {
+	// RateLogin is the gateway's limit of tries at passwords by client address. "0" says that everybody has the same one.
+	RateLogin string `env:"RATE_LOGIN"`
+}
+
 func service(ctx context.Context, a *app.App, db *gorm.DB) (*user.Service, error) {
+	var cfg config
+	if err := a.Env(&cfg); err != nil {
+		return nil, err
+	}
 	keys, err := a.Keys(db)
 	if err != nil {
 		return nil, err
 	}
 	return user.New(ctx, user.Deps{
 		DB: db, Keys: keys, Mesh: a.Mesh, Passwords: user.NewArgon2(), Now: a.Now, Log: a.Log, Metrics: a.Metrics,
+		OneNetwork: cfg.RateLogin == "0",
 	})
 }
 
