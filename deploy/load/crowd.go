@@ -72,6 +72,7 @@ func (l *load) overload(ctx context.Context) error {
 // tally is what came of a phase.
 type tally struct {
 	arrived, served, refused, odd int64 // visits; refused were told when to come back
+	paid                          int64 // of those served, visits with an order
 	requests                      int64
 	slowest                       time.Duration // of the visits that were served, the 95th percentile
 	took                          time.Duration
@@ -80,8 +81,8 @@ type tally struct {
 func (t tally) perSecond() float64 { return float64(t.served) / t.took.Seconds() }
 
 func (t tally) String() string {
-	return fmt.Sprintf("%.0f visits a second (%.0f requests): %.1f served, %.1f told to come back, %d odd; 95 of 100 served within %s",
-		float64(t.arrived)/t.took.Seconds(), float64(t.requests)/t.took.Seconds(), t.perSecond(), float64(t.refused)/t.took.Seconds(), t.odd, t.slowest.Round(time.Millisecond))
+	return fmt.Sprintf("%.0f visits a second (%.0f requests): %.1f served (%.1f paid), %.1f told to come back, %d odd; 95 of 100 served within %s",
+		float64(t.arrived)/t.took.Seconds(), float64(t.requests)/t.took.Seconds(), t.perSecond(), float64(t.paid)/t.took.Seconds(), float64(t.refused)/t.took.Seconds(), t.odd, t.slowest.Round(time.Millisecond))
 }
 
 // crowd makes visits as the k6 script does, with the same shares, only cheaper: it must come ten times as often as the shop
@@ -134,7 +135,7 @@ func (g *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // visit is one customer's.
-func (c *crowd) visit(ctx context.Context) error {
+func (c *crowd) visit(ctx context.Context) (paid bool, err error) {
 	n := c.next.Add(1)
 	random := rand.New(rand.NewPCG(1, n))
 	p := c.l.crowd[n%people]
@@ -145,16 +146,16 @@ func (c *crowd) visit(ctx context.Context) error {
 			words = []string{"tea", "bowl", "lamp", "wool", "honey", "brass", "olive", "rug"}[random.IntN(8)]
 		}
 		if _, err := p.Browse(ctx, words); err != nil {
-			return err
+			return false, err
 		}
 		_, err := p.Browse(ctx, words)
-		return err
+		return false, err
 	default:
-		paid, err := p.Buy(ctx, c.l.shelf[random.IntN(goods)], 1+random.Int64N(3))
+		bought, err := p.Buy(ctx, c.l.shelf[random.IntN(goods)], 1+random.Int64N(3))
 		if err != nil || dice < 95 {
-			return err
+			return true, err
 		}
-		return c.l.admin.Refund(ctx, *paid.PaymentID)
+		return true, c.l.admin.Refund(ctx, *bought.PaymentID)
 	}
 }
 
@@ -167,13 +168,16 @@ type counting struct {
 
 func (k *counting) visit(ctx context.Context, c *crowd) (served bool) {
 	began := time.Now()
-	err := c.visit(ctx)
+	paid, err := c.visit(ctx)
 	took := time.Since(began)
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	switch {
 	case err == nil:
 		k.t.served++
+		if paid {
+			k.t.paid++
+		}
 		k.times = append(k.times, took)
 	case errors.Is(err, errRefused):
 		k.t.refused++

@@ -31,7 +31,7 @@ import (
 )
 
 const (
-	people     = 40               // who shops; k6 has a virtual user for each
+	people     = 120              // who shops; k6 has a virtual user for each
 	goods      = 5                // what they buy: few things, which many want at once
 	peakTime   = 12 * time.Second // to find the peak in
 	overTime   = 20 * time.Second // of overload

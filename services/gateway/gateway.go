@@ -112,7 +112,8 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if err := g.pressure.enter(w, priorityOf(r)); err != nil { // before a signature is verified, which costs the most here
+	now := g.deps.Now()
+	if err := g.pressure.enter(w, priorityOf(r), rankOf(r, from, now), now); err != nil { // before a signature is verified, which costs the most here
 		return err
 	}
 	defer g.pressure.leave()

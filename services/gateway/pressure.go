@@ -1,7 +1,11 @@
 package gateway
 
 import (
+	"hash/fnv"
+	"math"
 	"net/http"
+	"net/netip"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -19,12 +23,20 @@ import (
 // The bound moves as TCP's window does: while requests are answered in time and there is a use for more, up by a twentieth
 // ten times a second; when more than one in ten is late, down. It may be used concurrently.
 //
+// Requests are refused by customer. A visit is several requests, and were each refused by chance, hardly anybody would come to
+// the end of one: with one in ten let in, one visit of three requests in a thousand. So while the bound is full, a share of
+// the customers is let in with everything they ask, and the others with nothing but to pay (user-level admission, as in
+// "Overload Control for Scaling WeChat Microservices", SoCC 2018). The share narrows when the bound is met, and widens with time.
+//
 // The services' own bound (httpapi.Server.Admit) is their last defence. It cannot replace this one: what is refused in the
 // middle of a checkout has already cost its beginning.
 type pressure struct {
 	mu    sync.Mutex
 	limit float64
 	taken int
+
+	open             float64 // the share of the customers who are let in
+	opened, narrowed time.Time
 
 	// Since the window began:
 	began       time.Time
@@ -37,12 +49,17 @@ type pressure struct {
 
 const (
 	firstLimit = 128
-	// Of two cores that serve 250 requests a second, so many make one wait a quarter of a second, which is no collapse; and a
+	// Of two cores that serve 250 requests a second, so many make one wait an eighth of a second, which is no collapse; and a
 	// machine that is slow for a moment, for whatever reason, need not refuse the few customers it has.
-	leastLimit  = 64
+	leastLimit  = 32
 	mostLimit   = 1024
+	rankSteps   = 1021 // a prime, for FNV's low bits
 	windowTime  = 100 * time.Millisecond
 	windowLeast = 10 // requests, without which a window says nothing
+
+	leastOpen = 0.01
+	narrowing = 0.7  // of the share, when the bound is met, once in a window
+	widening  = 1.05 // of it, in a window in which it is not
 
 	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
 	lateRead  = 250 * time.Millisecond
@@ -53,6 +70,7 @@ const (
 func newPressure(reg prometheus.Registerer) *pressure {
 	p := &pressure{
 		limit: firstLimit,
+		open:  1,
 		limitGauge: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gateway_limit", Help: "Requests that the services are asked at a time, at most; it adapts.",
 		}),
@@ -70,14 +88,10 @@ func newPressure(reg prometheus.Registerer) *pressure {
 	return p
 }
 
-// enter takes a request in, or refuses it. Who was taken in leaves.
-func (p *pressure) enter(w http.ResponseWriter, priority mesh.Priority) error {
+// enter takes a request of a customer in, or refuses it. Who was taken in leaves.
+func (p *pressure) enter(w http.ResponseWriter, priority mesh.Priority, rank float64, now time.Time) error {
 	p.mu.Lock()
-	admitted := float64(p.taken) < p.limit*share(priority)
-	if admitted {
-		p.taken++
-		p.most = max(p.most, p.taken)
-	}
+	admitted := p.admit(priority, rank, now)
 	p.mu.Unlock()
 	if admitted {
 		return nil
@@ -85,6 +99,38 @@ func (p *pressure) enter(w http.ResponseWriter, priority mesh.Priority) error {
 	p.shed.WithLabelValues(string(priority)).Inc()
 	w.Header().Set("Retry-After", "1")
 	return fault.New(fault.Unavailable, "overloaded", "there is too much to do at the moment; come back in 1 s")
+}
+
+func (p *pressure) admit(priority mesh.Priority, rank float64, now time.Time) bool {
+	if p.open < 1 {
+		p.open = min(1, p.open*math.Pow(widening, float64(now.Sub(p.opened))/float64(windowTime)))
+	}
+	p.opened = now
+	if priority != mesh.Critical && rank >= p.open {
+		return false
+	}
+	if float64(p.taken) >= p.limit*share(priority) {
+		if now.Sub(p.narrowed) >= windowTime {
+			p.open, p.narrowed = max(leastOpen, p.open*narrowing), now
+		}
+		return false
+	}
+	p.taken++
+	p.most = max(p.most, p.taken)
+	return true
+}
+
+// rankOf is a customer's place, from 0 to 1, in the order in which customers are let in. It is by the signature of the token,
+// which is not verified yet, or else by where they call from; both change, and so does the place.
+func rankOf(r *http.Request, from netip.Addr, now time.Time) float64 {
+	const tokenLife = 10 * time.Minute
+	who := r.Header.Get("Authorization")
+	if who = who[max(0, len(who)-32):]; who == "" { //nolint:mnd // enough of the signature
+		who = from.String() + strconv.FormatInt(now.Unix()/int64(tokenLife.Seconds()), 10)
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(who))
+	return float64(h.Sum64()%rankSteps) / rankSteps
 }
 
 func (p *pressure) leave() {
@@ -112,22 +158,20 @@ func (p *pressure) learn(now time.Time, late bool) {
 		p.limit = max(leastLimit, p.limit*0.7)
 	case p.late*10 > p.ended:
 		p.limit = max(leastLimit, p.limit*0.9)
-	case float64(p.most) > p.limit*share(mesh.Sheddable)*0.9: // or it would grow while nobody needs it
+	case float64(p.most) > p.limit*share(mesh.Normal)*0.9: // or it would grow while nobody needs it
 		p.limit = min(mostLimit, p.limit+max(1, p.limit/20))
 	}
 	p.limitGauge.Set(p.limit)
 	p.began, p.ended, p.late, p.most = now, 0, 0, p.taken
 }
 
-// share is how much of the limit a priority may fill: a checkout that has begun finds room where a look around does not.
+// share is how much of the limit a priority may fill: to pay finds room where nothing else does. Between looking and ordering
+// there is no difference here, or in a crush nobody could look.
 func share(p mesh.Priority) float64 {
-	switch p {
-	case mesh.Critical:
+	if p == mesh.Critical {
 		return 1
-	case mesh.Sheddable:
-		return 0.7
 	}
-	return 0.9
+	return 0.8
 }
 
 // priorityOf says what of r would be lost: looking can be done again, and paying ends what has cost the most.

@@ -16,7 +16,7 @@ import (
 func crowded(p *pressure, now *time.Time, n int, fit float64) {
 	for range 100 {
 		in := 0
-		for in < n && p.enter(httptest.NewRecorder(), mesh.Critical) == nil {
+		for in < n && p.enter(httptest.NewRecorder(), mesh.Critical, 0, *now) == nil {
 			in++
 		}
 		*now = now.Add(windowTime)
@@ -62,7 +62,7 @@ func TestPressure_keepsRoomForWhoPays(t *testing.T) {
 	for _, priority := range []mesh.Priority{mesh.Sheddable, mesh.Normal, mesh.Critical} {
 		for {
 			w := httptest.NewRecorder()
-			if err := p.enter(w, priority); err != nil {
+			if err := p.enter(w, priority, 0, time.Time{}); err != nil {
 				if !fault.HasCode(err, "overloaded") || w.Header().Get("Retry-After") != "1" {
 					t.Errorf("refused with %v and headers %v", err, w.Header())
 				}
@@ -71,8 +71,56 @@ func TestPressure_keepsRoomForWhoPays(t *testing.T) {
 			filled[priority]++
 		}
 	}
-	if filled[mesh.Sheddable] != 90 || filled[mesh.Normal] != 26 || filled[mesh.Critical] != 12 {
+	if filled[mesh.Sheddable] != 103 || filled[mesh.Normal] != 0 || filled[mesh.Critical] != 25 {
 		t.Errorf("of %d: %v", firstLimit, filled)
+	}
+}
+
+// In a crush of ten times too many, those who are let in come to the end of their visits.
+func TestPressure_letsInByCustomer(t *testing.T) {
+	t.Parallel()
+	const (
+		customers = 100 // each asks once in a tick
+		fit       = 10  // are answered in a tick
+		visit     = 5   // requests, one after the other
+		ticks     = 2000
+		tick      = 10 * time.Millisecond
+	)
+	p, now := newPressure(nil), time.Now()
+	p.limit = leastLimit
+	var asked [customers]int
+	inside, visits := 0, 0
+	for n := range ticks {
+		now = now.Add(tick)
+		for i := range customers {
+			customer := (n*37 + i) % customers // nobody is always the first
+			if p.enter(httptest.NewRecorder(), mesh.Normal, float64(customer)/customers, now) != nil {
+				asked[customer] = 0
+				continue
+			}
+			inside++
+			if asked[customer]++; asked[customer] == visit {
+				asked[customer] = 0
+				visits++
+			}
+		}
+		for range min(inside, fit) {
+			p.leave()
+			inside--
+		}
+	}
+	if most := ticks * fit / visit; visits < most*8/10 {
+		t.Errorf("%d visits came to an end; %d would have been possible", visits, most)
+	}
+	p.taken = 0
+	for range customers { // a few seconds later everybody is let in
+		now = now.Add(100 * time.Millisecond)
+		if p.admit(mesh.Sheddable, 0.99, now) {
+			p.leave()
+		}
+	}
+	if p.open != 1 {
+		t.Errorf("long after, %v of the customers are let in", p.open)
 	}
 }
 
