@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -127,8 +128,8 @@ func (g *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
 		if resp.Header.Get("Retry-After") != "" {
-			_ = resp.Body.Close()
-			return nil, errRefused
+			_, err := io.Copy(io.Discard, resp.Body) // or the connection could not be used again
+			return nil, errors.Join(errRefused, err, resp.Body.Close())
 		}
 	}
 	return resp, nil
