@@ -34,6 +34,7 @@ var table = []route{
 	{path: "/api/v1/wallets", service: "payment"},
 	{path: "/api/v1/top-ups", service: "payment"},
 	{path: "/api/v1/payments", service: "payment"},
+	{path: "/api/v1/refund-requests", service: "payment"},
 	{path: "/api/v1/transfers", service: "payment"},
 	{path: "/api/v1/webhooks", service: "payment", open: toAll},
 	{path: "/api/v1/ledger", service: "payment"},

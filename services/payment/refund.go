@@ -14,6 +14,7 @@ import (
 	"souk/shared/fault"
 	"souk/shared/idempotency"
 	"souk/shared/identity"
+	"souk/shared/identity/policy"
 	"souk/shared/money"
 	"souk/shared/postgres"
 	"souk/shared/twopc"
@@ -34,38 +35,57 @@ const (
 // back to stock, and the reward points that were earned with it. Returns NotFound for no such payment; Conflict with code
 // refund_too_large for more than is left, illegal_state for a payment that is not captured, busy while another refund of
 // it is being settled, or the code of whichever service refused; Invalid for another currency, and with code
-// restock_needs_full_refund where the goods would go back though not all the money does.
+// restock_needs_full_refund where the goods would go back though not all the money does; and Forbidden, code not_for_yourself,
+// for a payment of the caller. What is more than the limit is only requested: see ApproveRefund.
 func (s *Service) Refund(ctx context.Context, in *payment.RefundInput) (*payment.RefundOutput, error) {
 	return idempotency.Steps(ctx, s.db, func(r idempotency.Request) (*payment.RefundOutput, bool, error) {
 		plan, err := s.planRefund(ctx, r.ID("refund"), in)
 		if err != nil {
 			return nil, false, err
 		}
-		out := &payment.RefundOutput{
-			Status:   http.StatusCreated,
-			Location: "/api/v1/payments/" + plan.PaymentID.String() + "/refunds/" + plan.ID.String(),
+		if plan.needsAnother() {
+			out := plan.output()
+			out.Body = plan.view(s.now())
+			return out, true, nil
 		}
-		if plan.Status != payment.Succeeded {
-			branches, err := s.refundBranches(ctx, plan)
-			if err != nil {
-				return nil, false, err
-			}
-			_, err = s.Participant.Settle(ctx, r, branches)
-			if _, pending := errors.AsType[*twopc.PendingError](err); pending {
-				out.Status, out.Body = http.StatusAccepted, plan.view(s.now())
-				return out, false, nil
-			}
-			if err != nil {
-				return nil, false, errors.Join(err, dropPlan(s.db.WithContext(ctx), plan.ID, s.now()))
-			}
+		return s.settleRefund(ctx, r, plan)
+	})
+}
+
+// settleRefund has the planned refund made, if by what is known of it no other person has to say yes first.
+func (s *Service) settleRefund(ctx context.Context, r idempotency.Request, plan refundRow) (*payment.RefundOutput, bool, error) {
+	out := plan.output()
+	if plan.Status != payment.Succeeded {
+		if err := policy.Check(ctx, identity.SettleRefund, plan.resource(s.cfg.RefundLimit)); err != nil {
+			return nil, false, err
 		}
-		done, err := readRefund(s.db.WithContext(ctx), plan.ID)
+		branches, err := s.refundBranches(ctx, plan)
 		if err != nil {
 			return nil, false, err
 		}
-		out.Body = done.view(s.now())
-		return out, true, nil
-	})
+		_, err = s.Participant.Settle(ctx, r, branches)
+		if _, pending := errors.AsType[*twopc.PendingError](err); pending {
+			out.Status, out.Body = http.StatusAccepted, plan.view(s.now())
+			return out, false, nil
+		}
+		if err != nil {
+			return nil, false, errors.Join(err, dropPlan(s.db.WithContext(ctx), plan.ID, s.now()))
+		}
+	}
+	done, err := readRefund(s.db.WithContext(ctx), plan.ID)
+	if err != nil {
+		return nil, false, err
+	}
+	out.Body = done.view(s.now())
+	return out, true, nil
+}
+
+// output is the answer about r, without its body.
+func (r refundRow) output() *payment.RefundOutput {
+	return &payment.RefundOutput{
+		Status:   http.StatusCreated,
+		Location: "/api/v1/payments/" + r.PaymentID.String() + "/refunds/" + r.ID.String(),
+	}
 }
 
 // planRefund fixes everything that the refund's transaction will say, before it begins: a repetition of the request must
@@ -76,8 +96,14 @@ func (s *Service) planRefund(ctx context.Context, id uuid.UUID, in *payment.Refu
 		if err != nil {
 			return err
 		}
+		on := policy.Resource{Kind: policy.Refund, ID: id.String(), Owner: p.UserID}
+		if err := policy.Check(ctx, identity.RequestRefund, on); policy.DeniedBy(err, "sod.own_refund") {
+			return fault.New(fault.Forbidden, "not_for_yourself", "somebody else has to ask for a refund of your payment").Because(err)
+		} else if err != nil {
+			return err
+		}
 		plan, err = readRefund(tx, id)
-		if err == nil && (plan.Status == payment.Pending || plan.Status == payment.Succeeded) {
+		if err == nil && (plan.Status == payment.Pending || plan.Status == payment.Succeeded || plan.needsAnother()) {
 			if !plan.answers(in) {
 				return keyReused()
 			}
@@ -104,6 +130,9 @@ func (s *Service) planRefund(ctx context.Context, id uuid.UUID, in *payment.Refu
 			Reason: in.Body.Reason, RefundedBefore: p.Refunded, Restock: in.Body.Restock, Status: refundPlanned,
 			Actor: &actor, PlannedAt: now, CreatedAt: now,
 		}
+		if !policy.Allowed(identity.From(ctx), identity.SettleRefund, plan.resource(s.cfg.RefundLimit)) {
+			plan.Status = payment.Requested
+		}
 		return putPlan(tx, plan)
 	})
 	return plan, err
@@ -124,16 +153,22 @@ func refundAmount(p paymentRow, in *payment.RefundInput) (int64, error) {
 		}
 		amount = a.Amount
 	}
+	return amount, mayRefund(p, amount, in.Body.Restock)
+}
+
+// mayRefund reports whether so much of p can be given back now.
+func mayRefund(p paymentRow, amount int64, restock bool) error {
+	left := p.Amount - p.Refunded
 	switch {
 	case p.Status == payment.Refunded || refundable(p.Status) && amount > left:
-		return 0, refundTooLarge(left)
+		return refundTooLarge(left)
 	case !refundable(p.Status):
-		return 0, fault.New(fault.Conflict, "illegal_state", "a payment that is %s cannot be refunded", p.Status)
-	case in.Body.Restock && amount != left:
-		return 0, fault.New(fault.Invalid, "restock_needs_full_refund", "goods go back to stock only with the refund that completes the payment").
+		return fault.New(fault.Conflict, "illegal_state", "a payment that is %s cannot be refunded", p.Status)
+	case restock && amount != left:
+		return fault.New(fault.Invalid, "restock_needs_full_refund", "goods go back to stock only with the refund that completes the payment").
 			With(fault.Field{Pointer: "body.restock", Detail: "must be false for a part of the payment"})
 	}
-	return amount, nil
+	return nil
 }
 
 func refundTooLarge(left int64) error {
@@ -220,6 +255,6 @@ func (r refundRow) view(now time.Time) payment.RefundView {
 	}
 	return payment.RefundView{
 		ID: r.ID, PaymentID: r.PaymentID, Amount: r.Money, Reason: r.Reason, Restock: r.Restock, PointsBack: r.pointsBack(),
-		Status: status, TransactionID: r.GID, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
+		Status: status, RequestedBy: r.Actor, DecidedBy: r.DecidedBy, TransactionID: r.GID, CreatedAt: r.CreatedAt, SettledAt: r.SettledAt,
 	}
 }

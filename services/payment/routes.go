@@ -20,6 +20,9 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, payment.GetPayment, s.GetPayment)
 	httpapi.Handle(h, payment.RefundPayment, s.Refund)
 	httpapi.Handle(h, payment.GetRefund, s.GetRefund)
+	httpapi.Handle(h, payment.ListRefundRequests, s.ListRefundRequests)
+	httpapi.Handle(h, payment.ApproveRefund, s.ApproveRefund)
+	httpapi.Handle(h, payment.RejectRefund, s.RejectRefund)
 	httpapi.Handle(h, payment.VoidPayment, s.Void)
 
 	httpapi.Handle(h, payment.CreateTransfer, s.Transfer)

@@ -16,16 +16,18 @@ import (
 	"gorm.io/gorm"
 )
 
-// Config is how the service behaves. The zero value of a duration is its default.
+// Config is how the service behaves. The zero value of a duration, and of the limit, is its default.
 type Config struct {
 	WebhookSecret   []byte        // what the provider signs its events with; required
 	ProviderTimeout time.Duration // how long a card is waited for before the answer is pending; 3 s
 	ReconcileAfter  time.Duration // how old a pending top-up is when the provider is asked about it; 10 s
+	RefundLimit     int64         // what of a payment one person alone may give back, in minor units; 1000.00
 }
 
 const (
 	defaultProviderTimeout = 3 * time.Second  // a request may last 10 s, and the client is waiting
 	defaultReconcileAfter  = 10 * time.Second // by then the answer has come or never will
+	defaultRefundLimit     = 1000_00          // more than most orders cost, so that a second person's work is rare
 )
 
 // Deps are what a Service works with; all are required.
@@ -62,6 +64,9 @@ func New(cfg Config, deps Deps) *Service {
 	}
 	if cfg.ReconcileAfter == 0 {
 		cfg.ReconcileAfter = defaultReconcileAfter
+	}
+	if cfg.RefundLimit == 0 {
+		cfg.RefundLimit = defaultRefundLimit
 	}
 	s := &Service{
 		cfg: cfg, db: deps.DB, mesh: deps.Mesh, provider: deps.Provider, now: deps.Now, log: deps.Log,

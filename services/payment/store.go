@@ -296,14 +296,15 @@ type refundRow struct {
 	RefundedBefore int64
 	Restock        bool
 	Status         string
-	Actor          *uuid.UUID
+	Actor          *uuid.UUID // who asked for it
+	DecidedBy      *uuid.UUID // who approved or rejected it
 	PlannedAt      time.Time
 	CreatedAt      time.Time
 	SettledAt      *time.Time
 }
 
 const selectRefund = `SELECT r.id, r.payment_id, p.user_id, p.order_id, p.amount AS captured, r.gid, r.amount, r.currency, r.reason,
-	r.refunded_before, r.restock, r.status, r.actor, r.planned_at, r.created_at, r.settled_at
+	r.refunded_before, r.restock, r.status, r.actor, r.decided_by, r.planned_at, r.created_at, r.settled_at
 	FROM refund r JOIN payment p ON p.id = r.payment_id `
 
 func readRefund(tx *gorm.DB, id uuid.UUID) (r refundRow, err error) {
@@ -323,15 +324,15 @@ func hasPendingRefund(tx *gorm.DB, id uuid.UUID) (has bool, err error) {
 	return has, err
 }
 
-// putPlan writes a planned refund down, over one that an earlier try left and that has come to nothing.
+// putPlan writes a planned or requested refund down, over one that an earlier try left and that has come to nothing.
 func putPlan(tx *gorm.DB, r refundRow) error {
 	return one(tx.Exec(`INSERT INTO refund AS known (id, payment_id, amount, currency, reason, refunded_before, restock, status, actor, planned_at, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 'planned', ?, ?, ?)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (id) DO UPDATE SET payment_id = excluded.payment_id, gid = NULL, amount = excluded.amount, currency = excluded.currency,
-			reason = excluded.reason, refunded_before = excluded.refunded_before, restock = excluded.restock, status = 'planned',
+			reason = excluded.reason, refunded_before = excluded.refunded_before, restock = excluded.restock, status = excluded.status,
 			actor = excluded.actor, planned_at = excluded.planned_at, settled_at = NULL
-			WHERE known.status IN ('planned', 'failed')`,
-		r.ID, r.PaymentID, r.Amount, r.Currency, r.Reason, r.RefundedBefore, r.Restock, r.Actor, r.PlannedAt, r.CreatedAt), "refund", r.ID)
+			WHERE known.status IN ('planned', 'failed') AND known.decided_by IS NULL`,
+		r.ID, r.PaymentID, r.Amount, r.Currency, r.Reason, r.RefundedBefore, r.Restock, r.Status, r.Actor, r.PlannedAt, r.CreatedAt), "refund", r.ID)
 }
 
 // dropPlan ends a refund whose transaction was refused before it came to this service.

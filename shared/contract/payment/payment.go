@@ -28,6 +28,12 @@ const (
 	Failed    = "failed"
 )
 
+// The states of a refund that needs somebody else's word, besides those.
+const (
+	Requested = "requested"
+	Rejected  = "rejected"
+)
+
 // Payment is what was paid for an order.
 type Payment struct {
 	ID            uuid.UUID   `json:"id" format:"uuid"`
@@ -56,7 +62,9 @@ type RefundView struct {
 	Reason        string      `json:"reason" example:"the customer asked for it"`
 	Restock       bool        `json:"restock" doc:"The goods went back to stock with it"`
 	PointsBack    int64       `json:"points_back" doc:"Reward points taken back with it"`
-	Status        string      `json:"status" enum:"pending,succeeded,failed"`
+	Status        string      `json:"status" enum:"requested,rejected,pending,succeeded,failed" doc:"requested: somebody else than who asked for it has to approve it"`
+	RequestedBy   *uuid.UUID  `json:"requested_by,omitempty" format:"uuid" doc:"Who asked for it"`
+	DecidedBy     *uuid.UUID  `json:"decided_by,omitempty" format:"uuid" doc:"Who approved or rejected it, where somebody had to"`
 	TransactionID *uuid.UUID  `json:"transaction_id,omitempty" format:"uuid"`
 	CreatedAt     time.Time   `json:"created_at"`
 	SettledAt     *time.Time  `json:"settled_at,omitempty"`
@@ -102,6 +110,9 @@ type RefundByID struct {
 	RefundID uuid.UUID `path:"refund_id" format:"uuid"`
 }
 
+// ListRefundRequestsInput asks for a page of the refunds that wait for somebody's word.
+type ListRefundRequestsInput struct{ contract.Paging }
+
 // TransferInput turns reward points into money in the caller's wallet.
 type TransferInput struct {
 	Body struct {
@@ -141,8 +152,11 @@ var (
 	RefundPayment = contract.Route[RefundInput, RefundOutput]{
 		ID: "refund-payment", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/refunds", Status: http.StatusCreated,
 		Permission: identity.RequestRefund, Keyed: true, Summary: "Give back some or all of a payment",
+		Description: "Where the refunds of the payment come to more than the limit, the answer is a refund that is `requested`: " +
+			"somebody else has to approve it, and it is neither the customer's own payment nor one's own request that one decides on.",
 		Later: true,
 		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Forbidden, "not_for_yourself", "Nobody refunds their own payment"),
 			contract.Refuse(fault.Conflict, "refund_too_large", "Less than that is left of the payment"),
 			contract.Refuse(fault.Conflict, "illegal_state", "The payment is not captured"),
 			contract.Refuse(fault.Conflict, "order_not_refundable", "The order cannot be refunded as it is"),
@@ -159,6 +173,35 @@ var (
 	GetRefund = contract.Route[RefundByID, contract.Body[RefundView]]{
 		ID: "get-refund", Service: Service, Method: http.MethodGet, Path: "/v1/payments/{id}/refunds/{refund_id}",
 		Permission: identity.ReadPayment, Summary: "A refund of a payment of mine; of any if your role looks at all",
+	}
+	ListRefundRequests = contract.Route[ListRefundRequestsInput, contract.Body[contract.Page[RefundView]]]{
+		ID: "list-refund-requests", Service: Service, Method: http.MethodGet, Path: "/v1/refund-requests",
+		Permission: identity.ApproveRefund, Summary: "Refunds that wait to be approved, oldest first",
+	}
+	ApproveRefund = contract.Route[RefundByID, RefundOutput]{
+		ID: "approve-refund", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/refunds/{refund_id}/approve", Status: http.StatusCreated,
+		Permission: identity.ApproveRefund, Keyed: true, Summary: "Approve a refund that somebody else has asked for, and make it",
+		Later: true,
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Forbidden, "not_your_own", "It is your request, or your payment"),
+			contract.Refuse(fault.Conflict, "refund_too_large", "Less than that is left of the payment"),
+			contract.Refuse(fault.Conflict, "illegal_state", "The refund does not wait to be approved, or the payment is not captured"),
+			contract.Refuse(fault.Conflict, "order_not_refundable", "The order cannot be refunded as it is"),
+			contract.Refuse(fault.Conflict, "refund_in_progress", "Another refund of the order is under way"),
+			contract.Refuse(fault.Conflict, "insufficient_funds", "The merchant does not have the money"),
+			contract.Refuse(fault.Conflict, "aborted", "The transaction was aborted; nothing has moved"),
+			contract.Refuse(fault.Conflict, "too_many_attempts", "This Idempotency-Key has failed too often: use a new one"),
+			contract.Refuse(fault.Invalid, "restock_needs_full_refund", "Goods go back only with the refund that completes the payment"),
+			contract.Refuse(fault.Unavailable, "participant_unavailable", "A service could not take part; nothing has moved"),
+		},
+	}
+	RejectRefund = contract.Route[RefundByID, contract.Body[RefundView]]{
+		ID: "reject-refund", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/refunds/{refund_id}/reject",
+		Permission: identity.ApproveRefund, Keyed: true, Summary: "Reject a refund that somebody else has asked for",
+		Refuses: []contract.Refusal{
+			contract.Refuse(fault.Forbidden, "not_your_own", "It is your request, or your payment"),
+			contract.Refuse(fault.Conflict, "illegal_state", "The refund does not wait to be approved"),
+		},
 	}
 	VoidPayment = contract.Route[contract.ByID, contract.Body[Detail]]{
 		ID: "void-payment", Service: Service, Method: http.MethodPost, Path: "/v1/payments/{id}/void",

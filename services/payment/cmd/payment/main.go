@@ -12,7 +12,8 @@ import (
 
 // config is what the payment service reads from its environment besides what every service does.
 type config struct {
-	WebhookSecret app.Secret `env:"WEBHOOK_SECRET"` // empty: made once, and kept in the database
+	WebhookSecret app.Secret `env:"WEBHOOK_SECRET"`                   // empty: made once, and kept in the database
+	RefundLimit   int64      `env:"REFUND_LIMIT" envDefault:"100000"` // minor units of a payment that one person alone may give back
 }
 
 func main() { app.Main("payment", serve, app.Document(new(payment.Service).Routes)) }
@@ -32,7 +33,7 @@ func serve(ctx context.Context, a *app.App) error {
 	}
 	sandbox := payment.NewSandbox(payment.SandboxConfig{Secret: secret},
 		payment.SandboxDeps{DB: db, Mesh: a.Mesh, Now: a.Now, Log: a.Log})
-	s := payment.New(payment.Config{WebhookSecret: secret},
+	s := payment.New(payment.Config{WebhookSecret: secret, RefundLimit: cfg.RefundLimit},
 		payment.Deps{DB: db, Mesh: a.Mesh, Provider: sandbox, Now: a.Now, Log: a.Log, Metrics: a.Metrics})
 	s.Routes(a.HTTP)
 	a.Go("inquiry", s.Participant.Run)
