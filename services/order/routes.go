@@ -15,6 +15,8 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, order.Ship, s.Ship)
 	httpapi.Handle(h, order.Deliver, s.Deliver)
 
+	httpapi.Handle(h, order.ReportCustomers, s.ReportCustomers)
+
 	httpapi.Handle(h, order.ShareOrder, s.ShareOrder)
 	httpapi.Handle(h, order.ListOrderShares, s.OrderShares)
 	httpapi.Handle(h, order.UnshareOrder, s.UnshareOrder)

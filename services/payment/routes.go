@@ -28,6 +28,7 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, payment.CreateTransfer, s.Transfer)
 	httpapi.Handle(h, payment.GetTransfer, s.GetTransfer)
 
+	httpapi.Handle(h, payment.ReportDays, s.ReportDays)
 	httpapi.Handle(h, payment.ListAccounts, s.ListAccounts)
 	httpapi.Handle(h, payment.CheckLedger, s.CheckLedger)
 

@@ -43,13 +43,20 @@ type account struct {
 	State        state
 	AV           int64  // version of what it may do: see identity.Principal
 	Roles        string // separated by commas, in order
+	RolesUntil   *time.Time
+	Location     string
+	Clearance    int64
 	CreatedAt    time.Time
 }
 
 func (a account) roles() []identity.Role { return splitRoles(a.Roles) }
 
 func (a account) principal() identity.Principal {
-	return identity.Principal{UserID: a.ID, Roles: a.roles(), Version: a.AV}
+	p := identity.Principal{UserID: a.ID, Roles: a.roles(), Location: a.Location, Clearance: a.Clearance, Version: a.AV}
+	if a.RolesUntil != nil {
+		p.RolesUntil = *a.RolesUntil
+	}
+	return p
 }
 
 func splitRoles(s string) []identity.Role {

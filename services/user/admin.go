@@ -84,7 +84,7 @@ func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contra
 	roles := slices.Compact(slices.Sorted(slices.Values(in.Body.Roles)))
 	var a account
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
-		if a, err = forChange(ctx, tx, in.ID, identity.GrantRoles, roles); err != nil {
+		if a, err = forChange(ctx, tx, in.ID, identity.GrantRoles, func([]identity.Role) []identity.Role { return roles }); err != nil {
 			return err
 		}
 		became := joinRoles(roles)
@@ -107,8 +107,9 @@ func (s *Service) SetRoles(ctx context.Context, in *user.SetRolesInput) (*contra
 // forChange locks the account id and the caller's, and gives the first. The caller's token may be older than what its
 // account may do now, so that is looked at here, under the lock: an admin who has just been disabled changes nobody, and
 // of two admins who take the role from each other at once, one comes too late. So one is always left.
-func forChange(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Permission, roles []identity.Role) (account, error) {
-	caller, on := identity.From(ctx).UserID, policy.Resource{Kind: policy.Account, ID: id.String(), Owner: id, Roles: roles}
+// become tells which roles the account will have of those it has; nil where that is not what changes.
+func forChange(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Permission, become func([]identity.Role) []identity.Role) (account, error) {
+	caller, on := identity.From(ctx).UserID, policy.Resource{Kind: policy.Account, ID: id.String(), Owner: id}
 	if err := lockAccounts(tx, caller, id); err != nil {
 		return account{}, err
 	}
@@ -119,6 +120,13 @@ func forChange(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Per
 	if err != nil {
 		return account{}, err
 	}
+	a, missing := findAccount(tx, id)
+	if missing != nil && !fault.Is(missing, fault.NotFound) {
+		return account{}, missing
+	}
+	if become != nil {
+		on.Roles = become(a.roles())
+	}
 	err = policy.Check(identity.With(ctx, admin.principal()), perm, on)
 	switch {
 	case policy.DeniedBy(err, "sod.self"):
@@ -128,5 +136,5 @@ func forChange(ctx context.Context, tx *gorm.DB, id uuid.UUID, perm identity.Per
 	case err != nil:
 		return account{}, err
 	}
-	return findAccount(tx, id)
+	return a, missing
 }

@@ -40,6 +40,12 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, user.DisableUser, s.Disable)
 	httpapi.Handle(h, user.EnableUser, s.Enable)
 	httpapi.Handle(h, user.SetRoles, s.SetRoles)
+	httpapi.Handle(h, user.GetAccess, s.Access)
+	httpapi.Handle(h, user.GrantRole, s.GrantRole)
+	httpapi.Handle(h, user.RevokeRole, s.RevokeRole)
+	httpapi.Handle(h, user.SetAttributes, s.SetAttributes)
+	httpapi.Handle(h, user.ListAccountChanges, s.Changes)
+	httpapi.Handle(h, user.ExportPeople, s.Export)
 
 	s.Participant.Routes(h, user.Service)
 }

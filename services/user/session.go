@@ -229,7 +229,7 @@ func (s *Service) tokens(ctx context.Context, a account, g grant) (*user.TokensO
 		return nil, err
 	}
 	return &user.TokensOutput{CacheControl: noStore, Body: user.Tokens{
-		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(identity.AccessTokenLife.Seconds()),
+		AccessToken: access, TokenType: "Bearer", ExpiresIn: int64(p.TokenLife(s.now()).Seconds()),
 		RefreshToken: g.token, User: u,
 	}}, nil
 }

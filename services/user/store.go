@@ -14,8 +14,12 @@ import (
 )
 
 // accounts reads account rows; what follows it narrows them to some.
-const accounts = `SELECT a.id, a.sealed_email, a.sealed_name, a.password_hash, a.state, a.av, a.created_at,
-	(SELECT coalesce(string_agg(r.role, ',' ORDER BY r.role), '') FROM account_role r WHERE r.user_id = a.id) AS roles FROM account a `
+const accounts = `SELECT a.id, a.sealed_email, a.sealed_name, a.password_hash, a.state, a.av, a.location, a.clearance, a.created_at,
+	(SELECT coalesce(string_agg(r.role, ',' ORDER BY r.role), '') FROM account_role r WHERE r.user_id = a.id AND ` + stillValid + `) AS roles,
+	(SELECT min(r.valid_until) FROM account_role r WHERE r.user_id = a.id AND ` + stillValid + `) AS roles_until FROM account a `
+
+// stillValid is true of a row r of account_role that has not ended.
+const stillValid = "(r.valid_until IS NULL OR r.valid_until > now())"
 
 var errNoUser = fault.New(fault.NotFound, "no_such_user", "there is no such user")
 

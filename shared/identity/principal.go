@@ -99,22 +99,31 @@ func Permissions() []Permission {
 
 // Principal is a person who has shown a valid token. The zero value is nobody and may do nothing but what is Public.
 type Principal struct {
-	UserID    uuid.UUID
-	Roles     []Role
-	SessionID uuid.UUID
-	Location  string    // where they work, as their account says; empty is nowhere
-	Clearance int64     // the highest class of data they may see, as their account says; 0 is none
-	Version   int64     // of what the user may do: a change of roles or password makes it higher
-	AuthTime  time.Time // when the user last proved who it is; zero where that is not known
-	Methods   []string  // how: pwd, or fed for another provider's word (RFC 8176)
-	token     string    // as it was shown, to be passed on when calling another service for this person
-	key       string    // that signed it
-	expires   time.Time
+	UserID     uuid.UUID
+	Roles      []Role
+	SessionID  uuid.UUID
+	Location   string    // where they work, as their account says; empty is nowhere
+	Clearance  int64     // the highest class of data they may see, as their account says; 0 is none
+	RolesUntil time.Time // when the first of the roles ends, and a token of them with it; zero is never
+	Version    int64     // of what the user may do: a change of roles or password makes it higher
+	AuthTime   time.Time // when the user last proved who it is; zero where that is not known
+	Methods    []string  // how: pwd, or fed for another provider's word (RFC 8176)
+	token      string    // as it was shown, to be passed on when calling another service for this person
+	key        string    // that signed it
+	expires    time.Time
 }
 
 // Expires is when the token that p has shown does; the zero time if there was none. For some seconds more, by which clocks
 // may differ, Verify takes it still.
 func (p Principal) Expires() time.Time { return p.expires }
+
+// TokenLife is how long an access token of p that is signed now is good for.
+func (p Principal) TokenLife(now time.Time) time.Duration {
+	if p.RolesUntil.IsZero() {
+		return AccessTokenLife
+	}
+	return max(0, min(AccessTokenLife, p.RolesUntil.Sub(now)))
+}
 
 // Scope is whose things a query may see. The zero value sees nobody's.
 type Scope struct {

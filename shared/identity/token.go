@@ -34,6 +34,8 @@ type claims struct {
 	jwt.RegisteredClaims
 	SessionID uuid.UUID        `json:"sid"`
 	Roles     []Role           `json:"roles"`
+	Location  string           `json:"loc,omitzero"`
+	Clearance int64            `json:"clr,omitzero"`
 	Version   int64            `json:"av,omitzero"`
 	ClientID  string           `json:"client_id,omitzero"`
 	AuthTime  *jwt.NumericDate `json:"auth_time,omitzero"`
@@ -43,7 +45,7 @@ type claims struct {
 // ownClient is the client of tokens that the shop gives to its own pages and customers.
 const ownClient = "souk"
 
-// Sign makes p's access token, good from now for AccessTokenLife, under the key named kid (ES256, so key is on P-256).
+// Sign makes p's access token, good from now for AccessTokenLife or until the first of p's roles ends, under the key named kid (ES256, so key is on P-256).
 func Sign(p Principal, key *ecdsa.PrivateKey, kid string, now time.Time) (string, error) {
 	var authTime *jwt.NumericDate
 	if !p.AuthTime.IsZero() {
@@ -52,9 +54,9 @@ func Sign(p Principal, key *ecdsa.PrivateKey, kid string, now time.Time) (string
 	t := jwt.NewWithClaims(jwt.SigningMethodES256, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer: issuer, Audience: jwt.ClaimStrings{audience}, Subject: p.UserID.String(), ID: uuid.NewString(),
-			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(AccessTokenLife)),
+			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(p.TokenLife(now))),
 		},
-		SessionID: p.SessionID, Roles: p.Roles, Version: p.Version, ClientID: ownClient, AuthTime: authTime, Methods: p.Methods,
+		SessionID: p.SessionID, Roles: p.Roles, Location: p.Location, Clearance: p.Clearance, Version: p.Version, ClientID: ownClient, AuthTime: authTime, Methods: p.Methods,
 	})
 	t.Header["typ"], t.Header["kid"] = tokenType, kid
 	return t.SignedString(key)
@@ -158,7 +160,7 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 		return Principal{}, invalid(errors.New("subject is no user id"))
 	}
 	p := Principal{
-		UserID: id, Roles: c.Roles, SessionID: c.SessionID, Version: c.Version, Methods: c.Methods,
+		UserID: id, Roles: c.Roles, SessionID: c.SessionID, Location: c.Location, Clearance: c.Clearance, Version: c.Version, Methods: c.Methods,
 		token: token, expires: c.ExpiresAt.Time,
 	}
 	p.key, _ = t.Header["kid"].(string)

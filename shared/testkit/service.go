@@ -58,7 +58,13 @@ func (l testLog) Write(b []byte) (int, error) {
 // Token is an access token of user with roles.
 func (s *Service) Token(t testing.TB, user uuid.UUID, roles ...identity.Role) string {
 	t.Helper()
-	token, err := identity.Sign(identity.Principal{UserID: user, Roles: roles, SessionID: uuid.New()}, s.key, "test", time.Now())
+	return s.TokenOf(t, identity.Principal{UserID: user, Roles: roles, SessionID: uuid.New()})
+}
+
+// TokenOf is an access token of p.
+func (s *Service) TokenOf(t testing.TB, p identity.Principal) string {
+	t.Helper()
+	token, err := identity.Sign(p, s.key, "test", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ type ListUsersInput struct {
 type SetRolesInput struct {
 	contract.ByID
 	Body struct {
-		Roles []identity.Role `json:"roles" minItems:"1" maxItems:"2" enum:"customer,admin" doc:"To leave somebody without any, disable the account"`
+		Roles []identity.Role `json:"roles" minItems:"1" maxItems:"8" enum:"customer,admin,catalogue_manager,support,finance,auditor,data_scientist,key_custodian" doc:"To leave somebody without any, disable the account"`
 	}
 }
 
@@ -105,10 +105,6 @@ var (
 	}
 	SetRoles = contract.Route[SetRolesInput, contract.Body[User]]{
 		ID: "set-user-roles", Service: Service, Method: http.MethodPut, Path: "/v1/users/{id}/roles",
-		Permission: identity.GrantRoles, Summary: "Give an account these roles and no others",
-		Refuses: []contract.Refusal{
-			contract.Refuse(fault.Forbidden, "not_on_yourself", "Another admin has to do that to your account"),
-			contract.Refuse(fault.NotFound, "no_such_user", "There is no such account"),
-		},
+		Permission: identity.GrantRoles, Summary: "Give an account these roles and no others", Refuses: granting(),
 	}
 )
