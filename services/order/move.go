@@ -53,7 +53,8 @@ func (s *Service) move(ctx context.Context, id uuid.UUID, perm identity.Permissi
 			return nil, err
 		}
 		done = c
-		return &contract.Body[order.Order]{Body: w.order()}, nil
+		shown, err := s.sealed.show(ctx, w)
+		return &contract.Body[order.Order]{Body: shown}, err
 	})
 	if err == nil && done.ToStatus != "" { // or it is the stored answer
 		s.moved.WithLabelValues(string(done.ToStatus)).Inc()

@@ -21,8 +21,9 @@ type row struct {
 	Currency       money.Currency
 	TotalMinor     int64
 	RefundedMinor  int64
-	RefundingMinor int64 // prepared and not yet decided
-	Note           string
+	RefundingMinor int64  // prepared and not yet decided
+	SealedNote     []byte // nil: there is none
+	PayoutLetter   []byte // only the payment service can open it
 	Carrier        string
 	Tracking       string
 	PaymentID      *uuid.UUID
@@ -195,11 +196,11 @@ func (o *row) releaseRefund(amount money.Money) { o.RefundingMinor -= amount.Amo
 
 func (o row) money(minor int64) money.Money { return money.Money{Amount: minor, Currency: o.Currency} }
 
-// brief is the order as lists show it.
+// brief is the order as lists show it, without its note.
 func (o row) brief() order.Brief {
 	b := order.Brief{
 		ID: o.ID, UserID: o.UserID, Status: o.Status, Total: o.money(o.TotalMinor), Refunded: o.money(o.RefundedMinor),
-		Note: o.Note, PaymentID: o.PaymentID, Carrier: o.Carrier, Tracking: o.Tracking,
+		PaymentID: o.PaymentID, Carrier: o.Carrier, Tracking: o.Tracking,
 		CreatedAt: o.CreatedAt, UpdatedAt: o.UpdatedAt, PaidAt: o.PaidAt,
 	}
 	if o.free() {
@@ -211,16 +212,16 @@ func (o row) brief() order.Brief {
 // free reports whether there is nothing to pay: the checkout of such an order moves goods only.
 func (o row) free() bool { return o.TotalMinor == 0 }
 
-// order is the order as the client sees it.
-func (w *whole) order() order.Order {
-	o := order.Order{Brief: w.brief(), Lines: make([]order.Line, len(w.lines))}
+// shown are the lines as the client sees them.
+func (w *whole) shown() []order.Line {
+	shown := make([]order.Line, len(w.lines))
 	for i, l := range w.lines {
-		o.Lines[i] = order.Line{
+		shown[i] = order.Line{
 			ProductID: l.ProductID, SKU: l.SKU, Name: l.Name, Quantity: l.Quantity,
 			UnitPrice: w.money(l.UnitMinor), Total: w.money(l.TotalMinor),
 		}
 	}
-	return o
+	return shown
 }
 
 // goods are the quantities of products in the order.

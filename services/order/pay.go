@@ -44,7 +44,8 @@ func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput,
 		}
 		paymentID := r.ID("payment")
 		if o.paidBy(paymentID) { // by an earlier repetition, whose answer was not kept
-			return answer(http.StatusOK, o), true, nil
+			out, err := s.answer(ctx, http.StatusOK, o)
+			return out, true, err
 		}
 		// Only to spare the others a checkout that cannot succeed: who decides is preparePay.
 		if err := o.payable(paymentID); err != nil {
@@ -65,7 +66,8 @@ func (s *Service) Pay(ctx context.Context, in *contract.ByID) (*order.PayOutput,
 		if err != nil {
 			return nil, false, s.count("failed", err)
 		}
-		return answer(http.StatusOK, o), true, s.count("paid", nil)
+		out, err := s.answer(ctx, http.StatusOK, o)
+		return out, true, s.count("paid", err)
 	})
 }
 
@@ -75,8 +77,12 @@ func (s *Service) count(outcome string, err error) error {
 	return err
 }
 
-func answer(status int, w whole) *order.PayOutput {
-	return &order.PayOutput{Status: status, Body: w.order()}
+func (s *Service) answer(ctx context.Context, status int, w whole) (*order.PayOutput, error) {
+	shown, err := s.sealed.show(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	return &order.PayOutput{Status: status, Body: shown}, nil
 }
 
 // checkout is what every service has to do for the order to be paid.
@@ -95,7 +101,7 @@ func (w *whole) checkout(paymentID uuid.UUID) []twopc.Branch {
 	if !w.free() {
 		branches = append(branches, twopc.Branch{
 			Service: payment.Service, Action: payment.ActionCharge, Key: paymentID.String(),
-			Payload: payment.Charge{PaymentID: paymentID, OrderID: w.ID, UserID: w.UserID, Amount: total},
+			Payload: payment.Charge{PaymentID: paymentID, OrderID: w.ID, UserID: w.UserID, Amount: total, PayoutLetter: w.PayoutLetter},
 		})
 	}
 	if points := user.PointsFor(total); points > 0 {
@@ -116,7 +122,10 @@ func (s *Service) unknown(ctx context.Context, id uuid.UUID, pending error) (*or
 	if err != nil {
 		return nil, errors.Join(pending, err)
 	}
-	out := answer(http.StatusAccepted, w)
+	out, err := s.answer(ctx, http.StatusAccepted, w)
+	if err != nil {
+		return nil, errors.Join(pending, err)
+	}
 	out.Location = location(id)
 	return out, nil
 }

@@ -40,10 +40,17 @@ func (s *Service) Place(ctx context.Context, in *order.PlaceInput) (*contract.Cr
 		if err != nil {
 			return nil, false, err
 		}
+		id := uuid.Must(uuid.NewV7())
+		letter, err := s.write(ctx, id, in.Body.PayoutReference)
+		if err != nil {
+			return nil, false, err
+		}
 		fresh := false
 		out, err := idempotency.Once(ctx, s.db, func(tx *gorm.DB) (*contract.Created[order.Order], error) {
 			fresh = true
-			return s.place(ctx, tx, lines, total, in.Body.Note)
+			return s.place(ctx, tx, whole{lines: lines, row: row{
+				ID: id, Currency: total.Currency, TotalMinor: total.Amount, PayoutLetter: letter,
+			}}, in.Body.Note)
 		})
 		if err == nil && fresh {
 			s.moved.WithLabelValues(string(order.Created)).Inc()
@@ -54,12 +61,15 @@ func (s *Service) Place(ctx context.Context, in *order.PlaceInput) (*contract.Cr
 	})
 }
 
-func (s *Service) place(ctx context.Context, tx *gorm.DB, lines []line, total money.Money, note string) (*contract.Created[order.Order], error) {
+func (s *Service) place(ctx context.Context, tx *gorm.DB, w whole, note string) (*contract.Created[order.Order], error) {
 	who := s.caller(ctx)
-	w := whole{lines: lines, row: row{
-		ID: uuid.Must(uuid.NewV7()), UserID: identity.From(ctx).UserID, Status: order.Created,
-		Currency: total.Currency, TotalMinor: total.Amount, Note: note, CreatedAt: who.At, UpdatedAt: who.At,
-	}}
+	w.UserID, w.Status, w.CreatedAt, w.UpdatedAt = identity.From(ctx).UserID, order.Created, who.At, who.At
+	if note != "" {
+		var err error
+		if w.SealedNote, err = s.sealed.note.Seal(w.ID.String(), note).Bytes(); err != nil {
+			return nil, err
+		}
+	}
 	for i := range w.lines {
 		w.lines[i].OrderID = w.ID
 	}
@@ -67,7 +77,8 @@ func (s *Service) place(ctx context.Context, tx *gorm.DB, lines []line, total mo
 		return nil, fmt.Errorf("place order: %w", err)
 	}
 	telemetry.Note(ctx, slog.String("order", w.ID.String()))
-	return &contract.Created[order.Order]{Location: location(w.ID), Body: w.order()}, nil
+	shown, err := s.sealed.show(ctx, w)
+	return &contract.Created[order.Order]{Location: location(w.ID), Body: shown}, err
 }
 
 // location is where the public finds an order.

@@ -21,7 +21,13 @@ func (s *Service) List(ctx context.Context, in *order.ListInput) (*contract.Body
 	if err != nil {
 		return nil, fmt.Errorf("list orders: %w", err)
 	}
-	return contract.PageOf(rows, in.Limit(), row.brief, func(o row) any { return cursor{o.CreatedAt, o.ID} })
+	briefs := make([]order.Brief, len(rows))
+	for i, o := range rows {
+		if briefs[i], err = s.sealed.brief(ctx, o); err != nil {
+			return nil, err
+		}
+	}
+	return contract.PageOf(briefs, in.Limit(), func(b order.Brief) order.Brief { return b }, func(b order.Brief) any { return cursor{b.CreatedAt, b.ID} })
 }
 
 // Get gives an order with its lines and history. Returns NotFound for what is not there or is another's.
@@ -39,7 +45,11 @@ func (s *Service) Get(ctx context.Context, in *contract.ByID) (*contract.Body[or
 	if err != nil {
 		return nil, err
 	}
-	out := &contract.Body[order.Detail]{Body: order.Detail{Order: w.order(), History: make([]order.Change, len(changes))}}
+	shown, err := s.sealed.show(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	out := &contract.Body[order.Detail]{Body: order.Detail{Order: shown, History: make([]order.Change, len(changes))}}
 	for i, c := range changes {
 		out.Body.History[i] = order.Change{
 			From: c.FromStatus, To: c.ToStatus, Actor: c.Actor, GID: c.GID, RequestID: c.RequestID, Note: c.Note, At: c.At,

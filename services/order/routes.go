@@ -7,6 +7,8 @@ import (
 
 // Routes registers the service's operations on h.
 func (s *Service) Routes(h *httpapi.Server) {
+	h.SealAnswers(s.sealed.answers)
+
 	httpapi.Handle(h, order.Place, s.Place)
 	httpapi.Handle(h, order.List, s.List)
 	httpapi.Handle(h, order.Get, s.Get)

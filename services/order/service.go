@@ -1,11 +1,13 @@
 package order
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"time"
 
 	"souk/shared/contract/order"
+	"souk/shared/seal"
 	"souk/shared/twopc"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +17,8 @@ import (
 // Deps are what the service works with; all are required.
 type Deps struct {
 	DB      *gorm.DB
-	Mesh    *http.Client // to ask the product service and the coordinator
+	Keys    *seal.Keys   // of DB; New loads them
+	Mesh    *http.Client // to ask the product service, the payment service and the coordinator
 	Now     func() time.Time
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -26,16 +29,25 @@ type Service struct {
 	Participant *twopc.Participant
 
 	db       *gorm.DB
+	sealed   sealed
+	letters  letters
 	mesh     *http.Client
 	now      func() time.Time
 	payments *prometheus.CounterVec
 	moved    *prometheus.CounterVec
 }
 
-// New makes the service.
-func New(deps Deps) *Service {
+// New makes the service, and seals what its database still has in the clear.
+func New(ctx context.Context, deps Deps) (*Service, error) {
+	kept := declareSealed(deps.Keys)
+	if err := deps.Keys.Load(ctx); err != nil {
+		return nil, err
+	}
+	if err := kept.sealPlain(ctx, deps.DB); err != nil {
+		return nil, err
+	}
 	s := &Service{
-		db: deps.DB, mesh: deps.Mesh, now: deps.Now,
+		db: deps.DB, sealed: kept, mesh: deps.Mesh, now: deps.Now,
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "order_payments_total", Help: "Requests to pay an order, by what came of them: paid, refused, unknown or failed.",
 		}, []string{"outcome"}),
@@ -53,5 +65,5 @@ func New(deps Deps) *Service {
 			order.ActionPay:    twopc.NewAction(s.preparePay, s.commitPay, s.abortPay),
 			order.ActionRefund: twopc.NewAction(s.prepareRefund, s.commitRefund, s.abortRefund),
 		})
-	return s
+	return s, nil
 }

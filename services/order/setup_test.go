@@ -20,11 +20,13 @@ import (
 	"souk/shared/httpapi"
 	"souk/shared/identity"
 	"souk/shared/money"
+	"souk/shared/seal"
 	"souk/shared/testkit"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tink-crypto/tink-go/v2/tink"
 	"gorm.io/gorm"
 )
 
@@ -33,6 +35,7 @@ type shop struct {
 	*testkit.Service
 	order       *service.Service
 	db          *gorm.DB
+	kek         tink.AEAD
 	hosts       testkit.Hosts
 	catalogue   *catalogue
 	coordinator *settler
@@ -45,22 +48,27 @@ func setup(t *testing.T) *shop {
 	t.Helper()
 	s := &shop{
 		Service:   testkit.NewService(t, order.Service),
-		db:        testkit.Postgres(t, migrations.Order(), migrations.Participant(), migrations.Idempotency()),
+		db:        testkit.Postgres(t, migrations.Order(), migrations.Participant(), migrations.Idempotency(), migrations.Seal()),
 		hosts:     testkit.Hosts{},
 		catalogue: &catalogue{offers: map[uuid.UUID]product.Offer{}},
 		siblings:  map[string]*sibling{},
+		kek:       testkit.KEK(t),
 		buyer:     uuid.New(), admin: uuid.New(),
 	}
-	s.order = service.New(service.Deps{
-		DB: s.db, Mesh: s.hosts.Client(), Log: s.Log, Metrics: prometheus.NewRegistry(),
+	var err error
+	s.order, err = service.New(t.Context(), service.Deps{
+		DB: s.db, Keys: seal.New(order.Service, s.db, s.kek), Mesh: s.hosts.Client(), Log: s.Log, Metrics: prometheus.NewRegistry(),
 		Now: func() time.Time { return time.Now().UTC().Truncate(time.Microsecond) },
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.order.Routes(s.Server)
 	s.hosts[order.Service] = s.Handler()
 
 	for _, name := range []string{product.Service, payment.Service, user.Service} {
 		h := testkit.NewService(t, name)
-		p := &sibling{}
+		p := &sibling{server: h.Server}
 		httpapi.Handle(h.Server, twopc.PrepareRoute(name), p.prepare)
 		httpapi.Handle(h.Server, twopc.FinishRoute(name), p.finish)
 		if name == product.Service {
@@ -122,6 +130,7 @@ func (c *catalogue) lookup(_ context.Context, in *product.LookupInput) (*contrac
 
 // sibling is another participant: it says yes unless it was told otherwise, and remembers what it heard.
 type sibling struct {
+	server   *httpapi.Server
 	mu       sync.Mutex
 	no       *fault.Error // the vote, if it is not yes; a kind other than Conflict is no vote
 	prepared []twopc.Prepare

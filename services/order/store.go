@@ -48,7 +48,7 @@ func denied(ctx context.Context, perm, read identity.Permission, on policy.Resou
 // errMissing is the answer for an order that is not there and for one that is another's: nobody can tell them apart.
 var errMissing = fault.New(fault.NotFound, "", "there is no such order")
 
-const rowColumns = `id, user_id, status, currency, total_minor, refunded_minor, refunding_minor, note, carrier, tracking,
+const rowColumns = `id, user_id, status, currency, total_minor, refunded_minor, refunding_minor, sealed_note, payout_letter, carrier, tracking,
 	payment_id, pay_gid, created_at, updated_at, paid_at`
 
 // find reads an order of those in s; NotFound where there is none.
@@ -87,8 +87,9 @@ func withLines(tx *gorm.DB, o row) (whole, error) {
 
 // insert writes a new order.
 func insert(tx *gorm.DB, w whole, c change) error {
-	err := tx.Exec(`INSERT INTO orders (id, user_id, status, currency, total_minor, note, created_at, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`, w.ID, w.UserID, w.Status, w.Currency, w.TotalMinor, w.Note, w.CreatedAt, w.UpdatedAt).Error
+	err := tx.Exec(`INSERT INTO orders (id, user_id, status, currency, total_minor, sealed_note, payout_letter, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`, w.ID, w.UserID, w.Status, w.Currency, w.TotalMinor,
+		postgres.Bytea(w.SealedNote), postgres.Bytea(w.PayoutLetter), w.CreatedAt, w.UpdatedAt).Error
 	if err != nil {
 		return err
 	}

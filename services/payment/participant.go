@@ -39,7 +39,7 @@ func (s *Service) authorize(tx twopc.Tx, c payment.Charge) error {
 	}
 	p := paymentRow{
 		ID: c.PaymentID, GID: tx.GID, OrderID: c.OrderID, UserID: c.UserID, Money: c.Amount,
-		Status: payment.Authorized, CreatedAt: s.now(), UpdatedAt: s.now(),
+		Status: payment.Authorized, PayoutLetter: c.PayoutLetter, CreatedAt: s.now(), UpdatedAt: s.now(),
 	}
 	fresh, err := insertPayment(tx.DB, p)
 	if err != nil {

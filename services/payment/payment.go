@@ -103,6 +103,11 @@ func (s *Service) detail(ctx context.Context, id uuid.UUID) (*payment.Detail, er
 	for i, r := range refunds {
 		d.Refunds[i] = r.view(s.now())
 	}
+	if p.PayoutLetter != nil {
+		if d.PayoutReference, err = s.sealed.letters.Open(ctx, payment.AboutOrder(p.OrderID), p.PayoutLetter); err != nil {
+			return nil, err
+		}
+	}
 	d.History, err = selectMoves(tx, id)
 	return d, err
 }

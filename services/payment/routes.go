@@ -7,6 +7,10 @@ import (
 
 // Routes registers the service's operations on h.
 func (s *Service) Routes(h *httpapi.Server) {
+	if s.sealed != nil { // or it is only the routes that are wanted
+		h.SealAnswers(s.sealed.answers)
+	}
+
 	httpapi.Handle(h, payment.ListWallets, s.ListWallets)
 	httpapi.Handle(h, payment.GetWallet, s.GetWallet)
 	httpapi.Handle(h, payment.ListWalletEntries, s.ListEntries)
@@ -32,5 +36,6 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, payment.ListAccounts, s.ListAccounts)
 	httpapi.Handle(h, payment.CheckLedger, s.CheckLedger)
 
+	httpapi.Handle(h, payment.GetLetterbox, s.Letterbox)
 	s.Participant.Routes(h, payment.Service)
 }

@@ -33,6 +33,7 @@ const (
 // Deps are what a Service works with; all are required.
 type Deps struct {
 	DB       *gorm.DB
+	Sealed   *Sealed // in DB
 	Mesh     *http.Client
 	Provider Provider
 	Now      func() time.Time
@@ -46,6 +47,7 @@ type Service struct {
 
 	cfg      Config
 	db       *gorm.DB
+	sealed   *Sealed
 	mesh     *http.Client
 	provider Provider
 	now      func() time.Time
@@ -69,7 +71,7 @@ func New(cfg Config, deps Deps) *Service {
 		cfg.RefundLimit = defaultRefundLimit
 	}
 	s := &Service{
-		cfg: cfg, db: deps.DB, mesh: deps.Mesh, provider: deps.Provider, now: deps.Now, log: deps.Log,
+		cfg: cfg, db: deps.DB, sealed: deps.Sealed, mesh: deps.Mesh, provider: deps.Provider, now: deps.Now, log: deps.Log,
 		captured: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "payment_captured_minor_total", Help: "What customers have paid, in minor units.",
 		}, []string{"currency"}),

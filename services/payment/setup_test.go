@@ -22,11 +22,13 @@ import (
 	"souk/shared/httpapi"
 	"souk/shared/identity"
 	"souk/shared/money"
+	"souk/shared/seal"
 	"souk/shared/testkit"
 	"souk/shared/twopc"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/tink-crypto/tink-go/v2/tink"
 	"gorm.io/gorm"
 )
 
@@ -47,6 +49,7 @@ type shop struct {
 	payment *payments.Service
 	sandbox *payments.Sandbox
 	db      *gorm.DB
+	kek     tink.AEAD
 	clock   *clock
 	log     *buffer
 	mesh    testkit.Hosts
@@ -62,7 +65,7 @@ func setup(t *testing.T, provider payments.Provider) *shop {
 	t.Helper()
 	f := &shop{
 		Service: testkit.NewService(t, "payment"), clock: &clock{}, log: new(buffer),
-		db:   testkit.Postgres(t, migrations.Payment(), migrations.Participant(), migrations.Idempotency()),
+		db:   testkit.Postgres(t, migrations.Payment(), migrations.Participant(), migrations.Idempotency(), migrations.Seal()),
 		user: new(sibling), order: new(sibling), product: new(sibling),
 		lines: []product.Line{{ProductID: uuid.New(), Quantity: 2}},
 	}
@@ -84,11 +87,22 @@ func setup(t *testing.T, provider payments.Provider) *shop {
 	if provider == nil {
 		provider = f.sandbox
 	}
+	f.kek = testkit.KEK(t)
 	f.payment = payments.New(payments.Config{WebhookSecret: secret},
-		payments.Deps{DB: f.db, Mesh: f.mesh.Client(), Provider: provider, Now: f.clock.now, Log: logger, Metrics: prometheus.NewRegistry()})
+		payments.Deps{DB: f.db, Sealed: f.sealed(t), Mesh: f.mesh.Client(), Provider: provider, Now: f.clock.now, Log: logger, Metrics: prometheus.NewRegistry()})
 	f.payment.Routes(f.Server)
 	f.admin = f.Token(t, uuid.New(), identity.Admin)
 	return f
+}
+
+// sealed is what another instance has sealed.
+func (f *shop) sealed(t *testing.T) *payments.Sealed {
+	t.Helper()
+	s, err := payments.OpenSealed(t.Context(), f.db, seal.New("payment", f.db, f.kek))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 func (f *shop) customer(t *testing.T) (uuid.UUID, string) {

@@ -99,15 +99,6 @@ func insertEvent(tx *gorm.DB, id uuid.UUID, now time.Time) (bool, error) {
 	return res.RowsAffected == 1, res.Error
 }
 
-// keepSecret keeps fresh as the webhook secret unless there is one, and gives the one that is kept.
-func keepSecret(tx *gorm.DB, fresh []byte) (kept []byte, err error) {
-	if err := tx.Exec("INSERT INTO webhook_secret (secret) VALUES (?) ON CONFLICT DO NOTHING", postgres.Bytea(fresh)).Error; err != nil {
-		return nil, err
-	}
-	err = tx.Raw("SELECT secret FROM webhook_secret").Row().Scan(&kept)
-	return kept, err
-}
-
 // sandboxCharge is a row of sandbox_charge.
 type sandboxCharge struct {
 	Reference uuid.UUID
@@ -192,20 +183,21 @@ type paymentRow struct {
 	OrderID uuid.UUID
 	UserID  uuid.UUID
 	money.Money
-	Status      string
-	Refunded    int64
-	VoidAskedBy *uuid.UUID
-	CreatedAt   time.Time
-	UpdatedAt   time.Time
+	Status       string
+	Refunded     int64
+	VoidAskedBy  *uuid.UUID
+	PayoutLetter []byte
+	CreatedAt    time.Time
+	UpdatedAt    time.Time
 }
 
-const paymentColumns = "id, gid, order_id, user_id, amount, currency, status, refunded, void_asked_by, created_at, updated_at"
+const paymentColumns = "id, gid, order_id, user_id, amount, currency, status, refunded, void_asked_by, payout_letter, created_at, updated_at"
 
 // insertPayment reports whether there was no payment with that id, and none alive for that order.
 func insertPayment(tx *gorm.DB, p paymentRow) (bool, error) {
-	res := tx.Exec(`INSERT INTO payment (id, gid, order_id, user_id, amount, currency, status, created_at, updated_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		p.ID, p.GID, p.OrderID, p.UserID, p.Amount, p.Currency, p.Status, p.CreatedAt, p.UpdatedAt)
+	res := tx.Exec(`INSERT INTO payment (id, gid, order_id, user_id, amount, currency, status, payout_letter, created_at, updated_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+		p.ID, p.GID, p.OrderID, p.UserID, p.Amount, p.Currency, p.Status, postgres.Bytea(p.PayoutLetter), p.CreatedAt, p.UpdatedAt)
 	return res.RowsAffected == 1, res.Error
 }
 

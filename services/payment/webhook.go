@@ -3,7 +3,6 @@ package payment
 import (
 	"context"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -26,19 +25,6 @@ const signatureLife = 5 * time.Minute
 
 // secretBytes is the length of a webhook secret that is made here: that of the hash it keys.
 const secretBytes = sha256.Size
-
-// WebhookSecret is the secret that events are signed with: configured, if that is not empty, and else one that the first
-// instance to start makes and keeps in the database for all.
-func WebhookSecret(ctx context.Context, db *gorm.DB, configured string) ([]byte, error) {
-	if configured != "" {
-		return []byte(configured), nil
-	}
-	fresh := make([]byte, secretBytes)
-	if _, err := rand.Read(fresh); err != nil {
-		return nil, err
-	}
-	return keepSecret(db.WithContext(ctx), fresh)
-}
 
 // sign is the value of payment.WebhookSignature for body, sent at t.
 func sign(secret, body []byte, t time.Time) string {

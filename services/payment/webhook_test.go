@@ -1,6 +1,7 @@
 package payment_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/hmac"
@@ -16,6 +17,7 @@ import (
 	payments "souk/services/payment"
 	"souk/shared/contract/payment"
 	"souk/shared/identity"
+	"souk/shared/postgres"
 	"souk/shared/testkit"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -149,21 +151,51 @@ func TestWebhook_ofAnotherAmountIsRefusedAndNotForgotten(t *testing.T) {
 func TestWebhookSecret_isOneForAllInstances(t *testing.T) {
 	t.Parallel()
 	f := setup(t, nil)
+	// It is from before secrets were sealed.
+	old := bytes.Repeat([]byte{7}, 32)
+	if err := f.db.Exec("INSERT INTO webhook_secret (secret) VALUES (?)", postgres.Bytea(old)).Error; err != nil {
+		t.Fatal(err)
+	}
 	got := make([]string, 8)
+	instances := make([]*payments.Sealed, len(got))
+	for i := range instances {
+		instances[i] = f.sealed(t)
+	}
 	parallel(len(got), func(i int) {
-		s, err := payments.WebhookSecret(t.Context(), f.db, "")
+		s, err := instances[i].WebhookSecret(t.Context(), "")
 		if err != nil {
 			t.Error(err)
 		}
 		got[i] = string(s)
 	})
 	for _, s := range got {
-		if s != got[0] || len(s) != 32 {
-			t.Errorf("got %x and %x, want one secret of 32 bytes", s, got[0])
+		if s != string(old) {
+			t.Errorf("got %x, want %x", s, old)
 		}
 	}
-	if s, err := payments.WebhookSecret(t.Context(), f.db, "configured"); err != nil || string(s) != "configured" {
+	if s, err := instances[0].WebhookSecret(t.Context(), "configured"); err != nil || string(s) != "configured" {
 		t.Errorf("got %s %v, want what is configured", s, err)
+	}
+	var plain int64
+	if err := f.db.Raw("SELECT count(*) FROM webhook_secret WHERE secret IS NOT NULL").Scan(&plain).Error; err != nil || plain != 0 {
+		t.Errorf("%d secrets are in the clear, %v", plain, err)
+	}
+
+	// And one that is new.
+	if err := f.db.Exec("DELETE FROM webhook_secret").Error; err != nil {
+		t.Fatal(err)
+	}
+	parallel(len(got), func(i int) {
+		s, err := instances[i].WebhookSecret(t.Context(), "")
+		if err != nil {
+			t.Error(err)
+		}
+		got[i] = string(s)
+	})
+	for _, s := range got {
+		if s != got[0] || len(s) != 32 || s == string(old) {
+			t.Errorf("got %x and %x, want one new secret of 32 bytes", s, got[0])
+		}
 	}
 }
 

@@ -39,6 +39,8 @@ type PlaceInput struct {
 	Body struct {
 		Lines []PlaceLine `json:"lines" minItems:"1" maxItems:"100" doc:"Lines of the same product are summed, up to 1000 of it"`
 		Note  string      `json:"note,omitempty" maxLength:"500" doc:"A word to the shop" example:"as a gift"`
+		// PayoutReference is sealed at once, to the payment service's key: nobody else can read it again.
+		PayoutReference string `json:"payout_reference,omitempty" maxLength:"100" doc:"Where money is to go that cannot go to the wallet, such as an IBAN; only the payment service can read it" example:"CH93 0076 2011 6238 5295 7"`
 	}
 }
 

@@ -23,6 +23,8 @@ type Charge struct {
 	OrderID   uuid.UUID   `json:"order_id"`
 	UserID    uuid.UUID   `json:"user_id"`
 	Amount    money.Money `json:"amount"`
+	// PayoutLetter came with the order, for the payment service alone; see AboutOrder.
+	PayoutLetter []byte `json:"payout_letter,omitempty"`
 }
 
 // LockOrder is part of twopc.Locking.

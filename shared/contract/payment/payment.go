@@ -50,8 +50,9 @@ type Payment struct {
 // Detail is a payment with all that happened to it.
 type Detail struct {
 	Payment
-	Refunds []RefundView `json:"refunds"`
-	History []Move       `json:"history"`
+	PayoutReference string       `json:"payout_reference,omitempty" doc:"Where money is to go that cannot go to the wallet, as it was said with the order" example:"CH93 0076 2011 6238 5295 7"`
+	Refunds         []RefundView `json:"refunds"`
+	History         []Move       `json:"history"`
 }
 
 // RefundView is a refund as it is shown; Refund is the branch that makes one.

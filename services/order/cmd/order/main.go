@@ -8,21 +8,36 @@ import (
 	"souk/services/order"
 	"souk/shared/app"
 	"souk/shared/idempotency"
+
+	"gorm.io/gorm"
 )
 
-func main() { app.Main("order", serve, app.Document(new(order.Service).Routes)) }
+func main() {
+	app.Main("order", serve, app.Sealed(database, order.Sealed), app.Document(new(order.Service).Routes))
+}
 
 func serve(ctx context.Context, a *app.App) error {
-	db, err := a.Database(ctx, migrations.Order(), migrations.Participant(), migrations.Idempotency())
+	db, err := database(ctx, a)
 	if err != nil {
 		return err
 	}
-	s := order.New(order.Deps{DB: db, Mesh: a.Mesh, Now: a.Now, Log: a.Log, Metrics: a.Metrics})
+	keys, err := a.Keys(db)
+	if err != nil {
+		return err
+	}
+	s, err := order.New(ctx, order.Deps{DB: db, Keys: keys, Mesh: a.Mesh, Now: a.Now, Log: a.Log, Metrics: a.Metrics})
+	if err != nil {
+		return err
+	}
 	s.Routes(a.HTTP)
 	a.Go("inquiry", s.Participant.Run)
 	a.Go("sweep idempotency keys", idempotency.Sweeper(db, a.Log))
-	if err := a.Calls("product", "coordinator"); err != nil {
+	if err := a.Calls("product", "payment", "coordinator"); err != nil {
 		return err
 	}
 	return a.Serve(ctx)
+}
+
+func database(ctx context.Context, a *app.App) (*gorm.DB, error) {
+	return a.Database(ctx, migrations.Order(), migrations.Participant(), migrations.Idempotency(), migrations.Seal())
 }
