@@ -10,6 +10,8 @@
 //   - Headers that say who is calling, from where and for how long are ours: X-User-*, X-Role*, X-Internal-*, X-Mesh-*,
 //     X-Request-Timeout-Ms, Forwarded, X-Forwarded-*, X-Real-IP and Via from outside are removed, and written afresh
 //     where a service needs them. Only a peer in TRUSTED_PROXIES, which does all this before us, is believed.
+//   - A page of another origin cannot have a browser change anything here (net/http.CrossOriginProtection), and reads answers
+//     only if its origin is one of CORS_ORIGINS.
 //   - A body is at most 1 MiB, a URL 8 KiB, the headers 64 KiB; client addresses and users call at a limited rate.
 //   - A token that reaches a service was valid here, at most a minute ago, and has not expired since. Services verify it
 //     all the same.

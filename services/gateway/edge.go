@@ -31,7 +31,7 @@ const slowest = httpapi.MaxTime + 5*time.Second
 func (g *Gateway) receive(next http.Handler) http.Handler {
 	next = g.cors(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &connection{}
+		c := &connection{header: w.Header()}
 		// The server's own request must keep its body: by it net/http knows, after a refusal, that some is still to come.
 		r = r.WithContext(context.WithValue(r.Context(), connectionKey{}, c))
 		c.limit(w, r, g.cfg.Timeout)
@@ -43,7 +43,7 @@ func (g *Gateway) receive(next http.Handler) http.Handler {
 			removeClaims(r.Header)
 		}
 		r.Header.Del("Upgrade") // to a WebSocket or to HTTP/2: neither is offered here
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		sayOnEveryAnswer(w.Header(), isSecure(r))
 		next.ServeHTTP(w, r)
 	})
 }
@@ -54,6 +54,7 @@ type connection struct {
 	to        route       // who answers it; zero until that is known
 	bodyUntil time.Time   // when its body has to be here; zero if there is none
 	bodyEnded atomic.Bool // the body is here
+	header    http.Header // of the answer
 	shed      bool        // the service that was asked had too much to do
 }
 

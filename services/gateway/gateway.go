@@ -46,6 +46,7 @@ type Gateway struct {
 	document *document
 	lookout  *lookout
 	pressure *pressure
+	origins  *http.CrossOriginProtection
 	pages    map[string]http.Handler // our own, by path
 }
 
@@ -64,6 +65,7 @@ func New(cfg Config, deps Deps) *Gateway {
 		document: newDocument(deps),
 		lookout:  newLookout(deps.Consul, deps.Now),
 		pressure: newPressure(deps.Metrics),
+		origins:  newCrossOrigin(cfg.CORSOrigins),
 	}
 	g.proxy = g.newProxy()
 	g.pages = g.ownPages()
@@ -93,6 +95,9 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := limit(w, r, "client", g.clients.take(client, g.deps.Now())); err != nil {
+		return err
+	}
+	if err := g.refuseCrossOrigin(r); err != nil {
 		return err
 	}
 	if page, ok := g.pages[r.URL.Path]; ok {
@@ -149,7 +154,7 @@ func refuseCrooked(r *http.Request) error {
 	raw, path := strings.ToLower(r.URL.EscapedPath()), r.URL.Path
 	crooked := strings.Contains(raw, "%2f") ||
 		strings.ContainsAny(path, `\;%`) || // a % that is left after decoding is one encoded twice
-		strings.Contains(path, "//") || strings.Contains(path, "..") ||
+		strings.Contains(path, "//") || strings.Contains(path, "..") || strings.Contains(path+"/", "/./") ||
 		strings.IndexFunc(path, func(c rune) bool { return c < ' ' || c == 0x7f }) >= 0
 	if crooked {
 		return fault.New(fault.Malformed, "invalid_path", `a path has no "..", "//", "\", ";" or encoded "/" in it`)

@@ -96,9 +96,16 @@ func cleanAnswer(r *http.Response) error {
 	}
 	for name := range r.Header {
 		switch name {
-		case "Server", "X-Powered-By", "Via", contract.RequestID, "X-Content-Type-Options":
+		case "Server", "X-Powered-By", "Via", contract.RequestID:
 			delete(r.Header, name)
+		case "Content-Security-Policy": // a page of a service knows best what it loads
+			if c := connectionOf(r.Request.Context()); c.header != nil {
+				c.header.Del(name)
+			}
 		default:
+			if ownHeader(name) {
+				delete(r.Header, name)
+			}
 			for _, prefix := range []string{"X-Mesh-", "X-Internal-", "Access-Control-"} {
 				if strings.HasPrefix(name, prefix) {
 					delete(r.Header, name)
@@ -106,6 +113,7 @@ func cleanAnswer(r *http.Response) error {
 			}
 		}
 	}
+	keepPrivate(r)
 	return nil
 }
 
