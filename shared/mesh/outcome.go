@@ -12,7 +12,7 @@ import (
 // Headers between the services of the house. The gateway removes them from requests of the outside.
 const (
 	HeaderTimeout  = "X-Request-Timeout-Ms" // to the callee: milliseconds until we stop waiting
-	HeaderAttempt  = "X-Mesh-Attempt"       // to the callee: 1 for a first try, 2 for a second
+	HeaderAttempt  = "X-Mesh-Attempt"       // to the callee: 2 for a second try; absent from a first
 	HeaderPriority = "X-Mesh-Priority"      // to the callee: sheddable or critical; absent if neither
 	HeaderShed     = "X-Mesh-Shed"          // from the callee, with 503: "1" if it refused to begin
 )

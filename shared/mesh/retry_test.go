@@ -219,7 +219,7 @@ func TestHeaders(t *testing.T) {
 			t.Fatalf("got %d tries, want 2: the only instance is asked again", len(seen))
 		}
 		for i, r := range seen {
-			if got, want := r.Header.Get(HeaderAttempt), []string{"1", "2"}[i]; got != want {
+			if got, want := r.Header.Get(HeaderAttempt), []string{"", "2"}[i]; got != want {
 				t.Errorf("attempt: got %s, want %s", got, want)
 			}
 			if got := r.Header.Get(HeaderTimeout); got != "995" {

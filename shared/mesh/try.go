@@ -126,10 +126,13 @@ func (t *try) header(attempt int, limit time.Duration) http.Header {
 	}
 	// The time the callee has is relative, so that clocks need not agree, and the try's rather than the call's: work that goes
 	// on after we have turned to another instance is wasted.
-	t.values = [...]string{strconv.Itoa(attempt), strconv.FormatInt((limit - hopCost).Milliseconds(), 10), t.call.headerPriority()}
-	h[HeaderAttempt], h[HeaderTimeout] = t.values[0:1:1], t.values[1:2:2]
-	if t.values[2] != "" {
-		h[HeaderPriority] = t.values[2:3:3]
+	t.values = [...]string{strconv.FormatInt((limit - hopCost).Milliseconds(), 10), t.call.headerPriority(), strconv.Itoa(attempt)}
+	h[HeaderTimeout] = t.values[0:1:1]
+	if t.values[1] != "" {
+		h[HeaderPriority] = t.values[1:2:2]
+	}
+	if attempt > 1 {
+		h[HeaderAttempt] = t.values[2:3:3]
 	}
 	return h
 }
