@@ -47,7 +47,7 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // what is left lies in the folder for temporary files
 	shop, err = local.Up(ctx, local.Config{
-		RunDir: dir, BuildTags: []string{"crashpoints"}, Log: os.Stderr,
+		RunDir: dir, BuildTags: []string{"crashpoints"}, TestID: true, Log: os.Stderr,
 		Env: func(string) []string {
 			return []string{"RATE_CLIENT=0", "RATE_USER=0", "RATE_LOGIN=0"} // all the customers here have one address
 		},

@@ -40,6 +40,10 @@ func (s *Shop) build(ctx context.Context) error {
 			wanted++
 		}
 	}
+	if s.cfg.TestID {
+		args = append(args, s.testIDSource())
+		wanted++
+	}
 	if wanted == 0 {
 		return nil
 	}

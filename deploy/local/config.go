@@ -32,6 +32,8 @@ type Config struct {
 	UsualPorts bool
 	// Detach lets the shop outlive this process.
 	Detach bool
+	// TestID starts Souk Test ID, an identity provider to sign in with.
+	TestID bool
 	// NoSeed leaves the databases empty.
 	NoSeed bool
 	// Log receives what happens, with timings; nil discards it.

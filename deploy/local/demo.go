@@ -81,6 +81,9 @@ func (s *Shop) credentials(w *walk) {
 		s.say("customers      alice@souk.example, bob@souk.example  password %s", SeedPassword())
 		s.say("admin          %s  password %s", Admin, SeedPassword())
 	}
+	if issuer := s.TestID(); issuer != "" {
+		s.say("Souk Test ID   %s/sign-in with dora@id.example or alice@souk.example  password open-sesame-1001", s.Gateway)
+	}
 	s.say("address        %s, documentation at %s/docs", s.Gateway, s.Gateway)
 }
 

@@ -118,6 +118,8 @@ func (s *Shop) Start(ctx context.Context, name string, env ...string) error {
 		return s.restartPostgres(ctx)
 	case "consul":
 		return s.startConsul(ctx)
+	case testID:
+		return s.startTestID(ctx)
 	}
 	i := slices.IndexFunc(current.Instances, func(in *instanceState) bool { return in.Name == name })
 	return s.spawn(current.Instances[i], env)
@@ -166,6 +168,10 @@ func (s *Shop) process(name string) (Process, error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		return s.state.Consul.Process, nil
+	case testID:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.state.TestID.Process, nil
 	}
 	in, err := s.find(name)
 	if err != nil {
@@ -192,6 +198,9 @@ func (s *Shop) environment(in *instanceState, extra []string) []string {
 	if in.Service != "gateway" {
 		env = append(env, "DATABASE_URL="+s.Postgres.URL(in.Service), "KEK_FILE="+filepath.Join(s.kekDir(), in.Service))
 	}
+	if in.Service == "user" {
+		env = append(env, s.peopleEnv()...)
+	}
 	if s.cfg.Env != nil {
 		env = append(env, s.cfg.Env(in.Name)...)
 	}
@@ -207,15 +216,27 @@ func (s *Shop) binary(service string) string { return filepath.Join(s.state.BinD
 
 // spawn starts an instance and writes it down. The caller holds the lock of the run directory.
 func (s *Shop) spawn(in *instanceState, env []string) error {
-	logFile, err := os.OpenFile(s.logPath(in.Name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return fmt.Errorf("open the log of %s: %w", in.Name, err)
-	}
-	defer logFile.Close()
 	// The process lives until it is stopped, not until a context is over.
 	cmd := exec.Command(s.binary(in.Service)) //nolint:noctx // see above
-	cmd.Dir = s.cfg.RunDir
 	cmd.Env = s.environment(in, env)
+	p, err := s.launch(in.Name, cmd)
+	if err != nil {
+		return err
+	}
+	return s.record(func(*state) error {
+		in.Process = p
+		return nil
+	})
+}
+
+// launch starts a process whose output goes to the log of that name.
+func (s *Shop) launch(name string, cmd *exec.Cmd) (Process, error) {
+	logFile, err := os.OpenFile(s.logPath(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return Process{}, fmt.Errorf("open the log of %s: %w", name, err)
+	}
+	defer logFile.Close()
+	cmd.Dir = s.cfg.RunDir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	cmd.SysProcAttr = attached()
 	if s.cfg.Detach {
@@ -233,12 +254,9 @@ func (s *Shop) spawn(in *instanceState, env []string) error {
 		}
 	}()
 	if err := <-started; err != nil {
-		return fmt.Errorf("start %s: %w", in.Name, err)
+		return Process{}, fmt.Errorf("start %s: %w", name, err)
 	}
-	return s.record(func(*state) error {
-		in.Process, err = identify(cmd.Process.Pid)
-		return err
-	})
+	return identify(cmd.Process.Pid)
 }
 
 // waitReady polls until in is ready and passing in Consul, has ended, or patience is over.

@@ -95,6 +95,9 @@ func Up(ctx context.Context, cfg Config) (shop *Shop, err error) {
 	if err := s.startServers(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.startTestID(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.startInstances(ctx); err != nil {
 		return nil, err
 	}
@@ -208,6 +211,11 @@ func (s *Shop) prepare(ctx context.Context) error {
 	}
 	if st.Consul.Port, err = s.port(ctx, 8500); err != nil {
 		return err
+	}
+	if s.cfg.TestID {
+		if st.TestID.Port, err = s.port(ctx, testIDPort); err != nil {
+			return err
+		}
 	}
 	st.Postgres.Dir, st.Consul.Dir = s.postgresDir(), s.consulDir()
 	for _, service := range services {
@@ -370,6 +378,7 @@ func (s *Shop) takeDown(ctx context.Context) error {
 		errs = append(errs, g.Wait())
 	}
 	errs = append(errs,
+		s.end(ctx, testID, s.state.TestID.Process, syscall.SIGTERM),
 		s.end(ctx, "consul", s.state.Consul.Process, syscall.SIGTERM),
 		s.end(ctx, "postgres", s.state.Postgres.Process, syscall.SIGQUIT), // at once: its data goes next
 	)

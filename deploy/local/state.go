@@ -19,6 +19,7 @@ type state struct {
 	Postgres  serverState       `json:"postgres"`
 	Passwords map[string]string `json:"passwords"` // by login
 	Consul    serverState       `json:"consul"`
+	TestID    serverState       `json:"test_id"` // without a port there is none
 	Instances []*instanceState  `json:"instances"`
 }
 
@@ -66,7 +67,7 @@ func loadState(runDir string) (*state, error) {
 
 // forget empties every process id.
 func (s *state) forget() {
-	s.Postgres.Process, s.Consul.Process = Process{}, Process{}
+	s.Postgres.Process, s.Consul.Process, s.TestID.Process = Process{}, Process{}, Process{}
 	for _, in := range s.Instances {
 		in.Process = Process{}
 	}

@@ -30,6 +30,9 @@ func (s *Shop) Status(ctx context.Context, w io.Writer) error {
 	}
 	row("postgres", st.Postgres.Process, running(st.Postgres.Process), address(st.Postgres.Port), "-")
 	row("consul", st.Consul.Process, running(st.Consul.Process), address(st.Consul.Port), "-")
+	if st.TestID.Port != 0 {
+		row(testID, st.TestID.Process, running(st.TestID.Process), address(st.TestID.Port), "-")
+	}
 	for _, in := range st.Instances {
 		state := running(in.Process)
 		if in.Alive() {

@@ -46,6 +46,7 @@ func (g *Gateway) ownPages() map[string]http.Handler {
 		docsPath + "/favicon-32x32.png": embedded(static.FS, "favicon-32x32.png", docsPolicy),
 	}
 	maps.Copy(pages, opsPages())
+	maps.Copy(pages, signInPages())
 	return pages
 }
 

@@ -17,7 +17,7 @@ const (
 	opsPath   = "/ops"
 	opsStream = opsPath + "/stream"
 	// opsCheck is how often the token of somebody who looks is looked at again.
-	opsCheck = 10 * time.Second
+	opsCheck = 3 * time.Second
 )
 
 // opsPolicy lets the page load what is ours and talk to us, and nothing else: no inline script or style, and nothing that

@@ -4,7 +4,8 @@
 // # What it owns
 //
 // Accounts and their roles (account.go, admin.go), sessions and the tokens that keep them (session.go), password hashes
-// (password.go), the keys that sign access tokens (key.go), addresses (address.go), and reward points, which are moved
+// (password.go), how often they are tried (throttle.go), who signs in with another provider (foreign.go, package provider),
+// the keys that sign access tokens (key.go), addresses (address.go), and reward points, which are moved
 // only as branches of transactions (points.go, participant.go).
 //
 // # What always holds
@@ -18,9 +19,17 @@
 //   - Points: available + held is the sum of the history; held is the sum of what branches in doubt have set aside; no
 //     two spends together take more than there was. Only take_back leaves available below zero.
 //
+// # Tokens that are called back
+//
+// Whatever takes from somebody what their access token says (logout, a disabled account, other roles, another password, a
+// session ended from the list, a refresh token used twice, a signing key withdrawn) leaves a row in revocation, in the same
+// transaction. Every process that verifies tokens asks for new rows every two seconds (identity.Feed), and refuses those
+// tokens within five; what moves money, and what only staff may do, asks at the moment (GetStanding), and is not done while
+// nobody answers.
+//
 // # Limits
 //
-// An access token cannot be called back: somebody disabled, or with a role less, keeps what the token says until it
-// expires (identity.AccessTokenLife). What this service lets an admin do to accounts is not decided by the token alone:
-// it looks at the admin's own account, in the same transaction. Registration tells whether an address has an account.
+// Registration tells whether an address has an account, until there is a mailbox to answer to instead; how often somebody
+// may ask is limited (throttle.go). Somebody who opens an account with another's address keeps that address from them: they
+// cannot get into it, and whoever owns the address signs in with a provider only once it is given up.
 package user

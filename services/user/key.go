@@ -61,7 +61,7 @@ func (s *Service) TurnKeys(ctx context.Context) error {
 		if rows, err = readKeys(tx); err != nil {
 			return err
 		}
-		if err := turn(tx, rows, s.now()); err != nil {
+		if err := s.turn(tx, rows, s.now()); err != nil {
 			return err
 		}
 		rows, err = readKeys(tx)
@@ -70,7 +70,7 @@ func (s *Service) TurnKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ring, err := newKeyring(rows)
+	ring, err := s.newKeyring(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (s *Service) RevokeKey(ctx context.Context) error {
 		if err := callBackKey(tx, kid, now); err != nil {
 			return err
 		}
-		return insertKey(tx, "active", now, nil)
+		return s.insertKey(tx, "active", now, nil)
 	})
 	if err != nil {
 		return err
@@ -106,12 +106,12 @@ func (s *Service) RevokeKey(ctx context.Context) error {
 }
 
 type keyRow struct {
-	ID         string
-	PrivateKey []byte
-	State      string
-	CreatedAt  time.Time
-	NotBefore  *time.Time
-	RetiredAt  *time.Time
+	ID        string
+	SealedKey []byte
+	State     string
+	CreatedAt time.Time
+	NotBefore *time.Time
+	RetiredAt *time.Time
 }
 
 // begun is when an active key began to sign.
@@ -124,12 +124,12 @@ func (r keyRow) begun() time.Time {
 
 func readKeys(tx *gorm.DB) ([]keyRow, error) {
 	var rows []keyRow
-	err := tx.Raw(`SELECT kid AS id, private_key, state, created_at, not_before, retired_at FROM signing_key
+	err := tx.Raw(`SELECT kid AS id, sealed_key, state, created_at, not_before, retired_at FROM signing_key
 		WHERE state <> 'revoked' ORDER BY created_at, kid`).Scan(&rows).Error
 	return rows, err
 }
 
-func insertKey(tx *gorm.DB, state string, now time.Time, notBefore *time.Time) error {
+func (s *Service) insertKey(tx *gorm.DB, state string, now time.Time, notBefore *time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -138,8 +138,9 @@ func insertKey(tx *gorm.DB, state string, now time.Time, notBefore *time.Time) e
 	if err != nil {
 		return err
 	}
-	return tx.Exec("INSERT INTO signing_key (kid, private_key, state, created_at, not_before) VALUES (?, ?, ?, ?, ?)",
-		uuid.Must(uuid.NewV7()).String(), postgres.Bytea(der), state, now, notBefore).Error
+	kid := uuid.Must(uuid.NewV7()).String()
+	return tx.Exec("INSERT INTO signing_key (kid, sealed_key, state, created_at, not_before) VALUES (?, ?, ?, ?, ?)",
+		kid, s.sealed.signing.Seal(kid, der), state, now, notBefore).Error
 }
 
 // inState is the first row in that state.
@@ -164,7 +165,7 @@ func (r keyRow) forgettable(now time.Time) bool {
 }
 
 // turn does what is due; the caller has locked the table.
-func turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
+func (s *Service) turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
 	active, any := inState(rows, "active")
 	next, announced := inState(rows, "next")
 	for _, r := range rows {
@@ -176,7 +177,7 @@ func turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
 	}
 	switch {
 	case !any:
-		return insertKey(tx, "active", now, nil)
+		return s.insertKey(tx, "active", now, nil)
 	case announced && !now.Before(*next.NotBefore):
 		if err := tx.Exec("UPDATE signing_key SET state = 'retired', retired_at = ? WHERE kid = ?", now, active.ID).Error; err != nil {
 			return err
@@ -184,15 +185,19 @@ func turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
 		return tx.Exec("UPDATE signing_key SET state = 'active', not_before = ? WHERE kid = ?", now, next.ID).Error
 	case !announced && now.After(active.begun().Add(keyLife-keyAhead)):
 		from := now.Add(keyAhead)
-		return insertKey(tx, "next", now, &from)
+		return s.insertKey(tx, "next", now, &from)
 	}
 	return nil
 }
 
-func newKeyring(rows []keyRow) (keyring, error) {
+func (s *Service) newKeyring(ctx context.Context, rows []keyRow) (keyring, error) {
 	k := keyring{byID: make(map[string]*ecdsa.PublicKey, len(rows))}
 	for _, row := range rows {
-		parsed, err := x509.ParsePKCS8PrivateKey(row.PrivateKey)
+		der, err := s.sealed.signing.Open(ctx, row.ID, row.SealedKey)
+		if err != nil {
+			return keyring{}, fmt.Errorf("open signing key %s: %w", row.ID, err)
+		}
+		parsed, err := x509.ParsePKCS8PrivateKey(der)
 		if err != nil {
 			return keyring{}, fmt.Errorf("read signing key %s: %w", row.ID, err)
 		}

@@ -15,6 +15,12 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, user.Logout, s.Logout)
 	httpapi.Handle(h, user.Keys, s.Keys)
 
+	httpapi.Handle(h, user.ListProviders, s.Providers)
+	httpapi.Handle(h, user.StartSignIn, s.StartSignIn)
+	httpapi.Handle(h, user.FinishAtProvider, s.FinishAtProvider)
+	httpapi.Handle(h, user.FinishSignIn, s.FinishSignIn)
+	httpapi.Handle(h, user.LinkSignIn, s.LinkSignIn)
+
 	httpapi.Handle(h, user.ListRevocations, s.Revocations)
 	httpapi.Handle(h, user.GetStanding, s.Standing)
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"souk/services/user/provider"
 	"souk/shared/contract/user"
 	"souk/shared/idempotency"
 	"souk/shared/seal"
@@ -21,6 +22,8 @@ type sealed struct {
 	byEmail     *seal.Index // of the form of an address in which it is compared: see normalEmail
 	address     *seal.Column[home]
 	answers     *seal.Column[[]byte]
+	person      *seal.Column[provider.Person] // of a sign-in under way
+	signing     *seal.Column[[]byte]          // a private key, PKCS #8
 }
 
 func declareSealed(keys *seal.Keys) sealed {
@@ -30,6 +33,8 @@ func declareSealed(keys *seal.Keys) sealed {
 		byEmail: seal.NewIndex(keys, "account", "email"),
 		address: seal.NewColumn[home](keys, seal.Place{Domain: "address", Table: "address", Column: "sealed"}),
 		answers: idempotency.Sealed(keys),
+		person:  seal.NewColumn[provider.Person](keys, seal.Place{Domain: "person", Table: "sign_in", Column: "person", Key: "digest", Brief: true}),
+		signing: seal.NewColumn[[]byte](keys, seal.Place{Domain: "signing", Table: "signing_key", Column: "sealed_key", Key: "kid"}),
 	}
 }
 
@@ -66,6 +71,28 @@ func (s *sealed) sealPlain(ctx context.Context, db *gorm.DB) error {
 	})
 	if err != nil {
 		return fmt.Errorf("seal addresses: %w", err)
+	}
+	if err := s.sealKeys(db); err != nil {
+		return fmt.Errorf("seal signing keys: %w", err)
+	}
+	return nil
+}
+
+// sealKeys seals the signing keys that are plain still. They are few, and kids are no ids: eachPlain is not for them.
+func (s *sealed) sealKeys(db *gorm.DB) error {
+	var rows []struct {
+		Kid        string
+		PrivateKey []byte
+	}
+	if err := db.Raw("SELECT kid, private_key FROM signing_key WHERE private_key IS NOT NULL").Scan(&rows).Error; err != nil {
+		return err
+	}
+	for _, r := range rows {
+		err := db.Exec("UPDATE signing_key SET sealed_key = ?, private_key = NULL WHERE kid = ? AND private_key IS NOT NULL",
+			s.signing.Seal(r.Kid, r.PrivateKey), r.Kid).Error
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }

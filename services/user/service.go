@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"souk/services/user/provider"
 	"souk/shared/contract/user"
 	"souk/shared/seal"
 	"souk/shared/twopc"
@@ -16,7 +17,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// Deps are what the service works with; all but OneNetwork are required.
+// Deps are what the service works with; all but OneNetwork and Providers are required.
 type Deps struct {
 	DB        *gorm.DB
 	Keys      *seal.Keys   // of DB; New loads them
@@ -28,7 +29,14 @@ type Deps struct {
 	// OneNetwork says that everybody comes from the same address, as on one machine: tries at passwords are then not counted
 	// by where they come from.
 	OneNetwork bool
+	// Providers are with whom one can sign in besides a password, and PublicURL, such as https://shop.example, is where
+	// browsers find the shop, to which they send them back.
+	Providers provider.List
+	PublicURL string
 }
+
+// providerTime bounds each call of another identity provider. A sign-in takes two or three, and a request ten seconds.
+const providerTime = 3 * time.Second
 
 // Service is the user service. It is safe for concurrent use, in any number of instances on one database.
 type Service struct {
@@ -41,6 +49,7 @@ type Service struct {
 	keys       atomic.Pointer[keyring]
 	seen       metrics
 	oneNetwork bool
+	providers  *provider.Providers
 	now        func() time.Time
 	log        *slog.Logger
 }
@@ -58,6 +67,9 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 	s := &Service{
 		db: deps.DB, sealed: kept, passwords: deps.Passwords, nobody: nobodysHash(), seen: newMetrics(deps.Metrics), log: deps.Log, now: deps.Now,
 		oneNetwork: deps.OneNetwork,
+		providers: provider.New(deps.Providers, func(name string) string {
+			return deps.PublicURL + "/api/v1/auth/providers/" + name + "/callback"
+		}, &http.Client{Timeout: providerTime}, deps.Now),
 	}
 	if err := s.TurnKeys(ctx); err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)

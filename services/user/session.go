@@ -246,6 +246,9 @@ func (s *Service) ForgetExpired(ctx context.Context) error {
 		if err := tx.Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error; err != nil {
 			return err
 		}
+		if err := tx.Exec("DELETE FROM sign_in WHERE expires_at < ?", s.now()).Error; err != nil {
+			return err
+		}
 		if err := tx.Exec("DELETE FROM login_bucket WHERE at < ?", s.now().Add(-longestCount)).Error; err != nil {
 			return err
 		}

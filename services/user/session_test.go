@@ -296,7 +296,7 @@ func TestKeys_arePublishedAndTheSameForEveryInstance(t *testing.T) {
 func TestNew_refusesABrokenKey(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
-	if err := s.db.Exec("UPDATE signing_key SET private_key = '\\x00'").Error; err != nil {
+	if err := s.db.Exec("UPDATE signing_key SET sealed_key = '\\x00'").Error; err != nil {
 		t.Fatal(err)
 	}
 	if _, err := user.New(t.Context(), s.deps(s.passwords)); err == nil {

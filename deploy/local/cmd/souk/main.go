@@ -112,7 +112,7 @@ func up(ctx context.Context, out io.Writer, demo bool) error {
 	if err != nil {
 		return err
 	}
-	cfg := local.Config{Instances: instances, UsualPorts: true, Detach: true, Log: out}
+	cfg := local.Config{Instances: instances, UsualPorts: true, Detach: true, TestID: true, Log: out}
 	if demo {
 		return local.Demo(ctx, cfg)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"souk/migrations"
 	"souk/services/user"
+	"souk/services/user/provider"
 	"souk/shared/app"
 	"souk/shared/idempotency"
 	"souk/shared/identity"
@@ -47,6 +48,12 @@ func serve(ctx context.Context, a *app.App) error {
 type config struct {
 	// RateLogin is the gateway's limit of tries at passwords by client address. "0" says that everybody has the same one.
 	RateLogin string `env:"RATE_LOGIN"`
+	// PublicURL is where browsers find the shop.
+	PublicURL string `env:"PUBLIC_URL" envDefault:"http://127.0.0.1:8080"`
+	// Providers are with whom one can sign in besides a password: a JSON array of objects with name, label, issuer,
+	// client_id, client_secret, and perhaps scopes. Each sends browsers back to
+	// PUBLIC_URL/api/v1/auth/providers/NAME/callback.
+	Providers provider.List `env:"OIDC_PROVIDERS"`
 }
 
 func service(ctx context.Context, a *app.App, db *gorm.DB) (*user.Service, error) {
@@ -60,7 +67,7 @@ func service(ctx context.Context, a *app.App, db *gorm.DB) (*user.Service, error
 	}
 	return user.New(ctx, user.Deps{
 		DB: db, Keys: keys, Mesh: a.Mesh, Passwords: user.NewArgon2(), Now: a.Now, Log: a.Log, Metrics: a.Metrics,
-		OneNetwork: cfg.RateLogin == "0",
+		OneNetwork: cfg.RateLogin == "0", Providers: cfg.Providers, PublicURL: cfg.PublicURL,
 	})
 }
 
