@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"math"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"souk/shared/contract/user"
 	"souk/shared/fault"
 	"souk/shared/httpapi"
 	"souk/shared/identity"
@@ -61,7 +63,7 @@ func New(cfg Config, deps Deps) *Gateway {
 		clients:  newLimiter[netip.Prefix](cfg.RateClient, time.Second),
 		logins:   newLimiter[netip.Prefix](cfg.RateLogin, time.Minute),
 		users:    newLimiter[uuid.UUID](cfg.RateUser, time.Second),
-		tokens:   newTokens(deps.Verifier, deps.Now),
+		tokens:   newTokens(deps.Verifier, exchanger(deps.Mesh), deps.Now),
 		document: newDocument(deps),
 		lookout:  newLookout(deps.Consul, deps.Now),
 		pressure: newPressure(deps.Metrics),
@@ -70,6 +72,20 @@ func New(cfg Config, deps Deps) *Gateway {
 	g.proxy = g.newProxy()
 	g.pages = g.ownPages()
 	return g
+}
+
+// exchanger swaps another's program's token at the user service.
+func exchanger(mesh http.RoundTripper) func(context.Context, string) (string, error) {
+	client := &http.Client{Transport: mesh}
+	return func(ctx context.Context, token string) (string, error) {
+		in := new(user.ExchangeInput)
+		in.Body.Token = token
+		out, err := user.ExchangeToken.Call(ctx, client, in)
+		if err != nil {
+			return "", err
+		}
+		return out.Body.AccessToken, nil
+	}
 }
 
 // Mount puts the gateway on s, which has no operations.
@@ -127,13 +143,13 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	user, err := g.tokens.identify(r, to)
+	who, err := g.tokens.identify(r, to)
 	if err != nil {
 		return err
 	}
-	if user != uuid.Nil {
-		telemetry.Note(ctx, slog.String("actor", user.String()))
-		if err := limit(w, r, "user", g.users.take(user, g.deps.Now())); err != nil {
+	if who != uuid.Nil {
+		telemetry.Note(ctx, slog.String("actor", who.String()))
+		if err := limit(w, r, "user", g.users.take(who, g.deps.Now())); err != nil {
 			return err
 		}
 	}

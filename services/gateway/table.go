@@ -17,6 +17,7 @@ type route struct {
 	service string
 	open    openness
 	once    bool // never sent a second time, whatever headers say
+	own     bool // it has credentials of its own in Authorization, which are not for us
 }
 
 // table is everything that can be reached from outside.
@@ -26,6 +27,10 @@ var table = []route{
 	// A refresh token that is used twice ends its session, so nobody on the way may repeat such a request.
 	{path: "/api/v1/auth", service: "user", open: toAll, once: true},
 	{path: "/api/v1/users", service: "user"},
+	{path: "/api/v1/oauth", service: "user"},
+	// OAuth 2.0's own: clients show their secrets in Authorization, and codes and refresh tokens are good once.
+	{path: "/oauth", service: "user", open: toAll, once: true, own: true},
+	{path: "/.well-known/openid-configuration", service: "user", open: toReads},
 	{path: "/.well-known/jwks.json", service: "user", open: toReads},
 	{path: "/api/v1/products", service: "product", open: toReads},
 	{path: "/api/v1/categories", service: "product", open: toReads},

@@ -6,6 +6,8 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"errors"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,7 +31,7 @@ func TestTokens_rememberNoneLongerThanItLives(t *testing.T) {
 	tokens := newTokens(identity.NewVerifier(func(*jwt.Token) (any, error) {
 		asked++
 		return &key.PublicKey, nil
-	}, func() time.Time { return now }), func() time.Time { return now })
+	}, func() time.Time { return now }), nil, func() time.Time { return now })
 	token, err := identity.Sign(identity.Principal{UserID: uuid.New()}, key, "k", signed)
 	if err != nil {
 		t.Fatal(err)
@@ -39,12 +41,12 @@ func TestTokens_rememberNoneLongerThanItLives(t *testing.T) {
 		asked int
 	}{{now, 1}, {expires.Add(-time.Millisecond), 1}, {expires, 2}, {expires.Add(time.Second), 3}} {
 		now = at.now
-		if _, err := tokens.verify(token); err != nil || asked != at.asked {
+		if _, err := tokens.verify(t.Context(), token); err != nil || asked != at.asked {
 			t.Errorf("%s after it expired: %v, verified %d times, want %d", now.Sub(expires), err, asked, at.asked)
 		}
 	}
 	now = expires.Add(time.Minute)
-	if _, err := tokens.verify(token); !fault.HasCode(err, "token_expired") {
+	if _, err := tokens.verify(t.Context(), token); !fault.HasCode(err, "token_expired") {
 		t.Errorf("a minute after it expired: %v", err)
 	}
 }
@@ -65,7 +67,7 @@ func TestTokens_rememberNoneThatIsCalledBack(t *testing.T) {
 	var told []identity.Revocation
 	feed := identity.NewFeed(func(context.Context, string) ([]identity.Revocation, string, error) { return told, "", nil }, time.Now)
 	v.Heed(feed)
-	tokens := newTokens(v, time.Now)
+	tokens := newTokens(v, nil, time.Now)
 	token, err := identity.Sign(p, key, "k", time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -77,12 +79,68 @@ func TestTokens_rememberNoneThatIsCalledBack(t *testing.T) {
 		if err := feed.Poll(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tokens.verify(token); code == "" && err != nil || code != "" && !fault.HasCode(err, code) {
+		if _, err := tokens.verify(t.Context(), token); code == "" && err != nil || code != "" && !fault.HasCode(err, code) {
 			t.Errorf("got %v, want %q", err, code)
 		}
 	}
 	if asked != 1 {
 		t.Errorf("its signature was verified %d times, want once", asked)
+	}
+}
+
+// Another's program's token is swapped for one that services take, for half of that one's life at most, and not once it is
+// called back.
+func TestTokens_swapThoseOfPrograms(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now, swaps := time.Now(), 0
+	clock := func() time.Time { return now }
+	v := identity.NewVerifier(func(*jwt.Token) (any, error) { return &key.PublicKey, nil }, clock)
+	p := identity.Principal{UserID: uuid.New(), SessionID: uuid.New(), Client: "soc-1", Scopes: []string{"orders.read"}}
+	var told []identity.Revocation
+	feed := identity.NewFeed(func(context.Context, string) ([]identity.Revocation, string, error) { return told, "", nil }, clock)
+	v.Heed(feed)
+	if err := feed.Poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tokens := newTokens(v, func(_ context.Context, token string) (string, error) {
+		if token != "sot_good" {
+			return "", fault.New(fault.Unauthenticated, "invalid_token", "not valid")
+		}
+		swaps++
+		return identity.Sign(p, key, "k", now)
+	}, clock)
+	identify := func(token string) (string, error) {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/orders", nil)
+		r.Header.Set("Authorization", "Bearer "+token)
+		_, err := tokens.identify(r, route{path: "/api/v1/orders"})
+		return r.Header.Get("Authorization"), err
+	}
+	for range 3 {
+		sent, err := identify("sot_good")
+		if err != nil || !strings.HasPrefix(sent, "Bearer ey") || strings.Contains(sent, "sot_") {
+			t.Fatalf("the service gets %q, %v", sent, err)
+		}
+	}
+	if swaps != 1 {
+		t.Errorf("swapped %d times, want once", swaps)
+	}
+	now = now.Add(identity.DelegatedTokenLife / 2)
+	if _, err := identify("sot_good"); err != nil || swaps != 2 {
+		t.Errorf("half of its life later: %v, swapped %d times", err, swaps)
+	}
+	if _, err := identify("sot_bad"); !fault.HasCode(err, "invalid_token") {
+		t.Errorf("one that is not good: %v", err)
+	}
+	told = []identity.Revocation{{Session: p.SessionID, At: now}}
+	if err := feed.Poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := identify("sot_good"); !fault.HasCode(err, "token_revoked") {
+		t.Errorf("called back: %v", err)
 	}
 }
 
@@ -100,15 +158,15 @@ func TestTokens_rememberTheValidForAWhile(t *testing.T) {
 			return nil, errors.New("no such key")
 		}
 		return &key.PublicKey, nil
-	}, func() time.Time { return now }), func() time.Time { return now })
+	}, func() time.Time { return now }), nil, func() time.Time { return now })
 	user := uuid.New()
 	token, err := identity.Sign(identity.Principal{UserID: user}, key, "k", start)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if got, err := tokens.verify(token); err != nil || got != user {
-			t.Fatalf("got %s, %v, want %s", got, err, user)
+		if got, err := tokens.verify(t.Context(), token); err != nil || got.holder.UserID != user {
+			t.Fatalf("got %s, %v, want %s", got.holder.UserID, err, user)
 		}
 	}
 	if asked != 1 {
@@ -116,16 +174,16 @@ func TestTokens_rememberTheValidForAWhile(t *testing.T) {
 	}
 	other := token[:len(token)-2] + "AA"
 	for range 2 {
-		if _, err := tokens.verify(other); !fault.HasCode(err, "invalid_token") {
+		if _, err := tokens.verify(t.Context(), other); !fault.HasCode(err, "invalid_token") {
 			t.Errorf("a token that differs in its signature alone: %v", err)
 		}
 	}
 	now, gone = start.Add(tokenMemory), true
-	if _, err := tokens.verify(token); !fault.HasCode(err, "invalid_token") {
+	if _, err := tokens.verify(t.Context(), token); !fault.HasCode(err, "invalid_token") {
 		t.Errorf("after its time it was not verified again: %v", err)
 	}
 	now, gone = start.Add(identity.AccessTokenLife+time.Minute), false
-	if _, err := tokens.verify(token); !fault.HasCode(err, "token_expired") {
+	if _, err := tokens.verify(t.Context(), token); !fault.HasCode(err, "token_expired") {
 		t.Errorf("an expired token: %v", err)
 	}
 }

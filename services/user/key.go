@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"souk/shared/contract"
@@ -47,24 +48,34 @@ type signingKey struct {
 	private *ecdsa.PrivateKey
 }
 
-// TurnKeys moves the signing keys on where it is time to, makes the first one where there is none, and reads them anew.
+// What a key signs: access tokens, or the ID tokens that other people's programs get, which services must not take.
+const (
+	forAccess = "access"
+	forID     = "id"
+)
+
+// TurnKeys moves the signing keys on where it is time to, makes the first ones where there are none, and reads them anew.
 func (s *Service) TurnKeys(ctx context.Context) error {
+	return errors.Join(s.turnKeys(ctx, forAccess, &s.keys), s.turnKeys(ctx, forID, &s.idKeys))
+}
+
+func (s *Service) turnKeys(ctx context.Context, use string, into *atomic.Pointer[keyring]) error {
 	var rows []keyRow
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
-		if rows, err = readKeys(tx); err != nil || !due(rows, s.now()) {
+		if rows, err = readKeys(tx, use); err != nil || !due(rows, s.now()) {
 			return err
 		}
 		// One instance at a time; who comes second finds it done.
 		if err := tx.Exec("LOCK TABLE signing_key IN SHARE ROW EXCLUSIVE MODE").Error; err != nil {
 			return err
 		}
-		if rows, err = readKeys(tx); err != nil {
+		if rows, err = readKeys(tx, use); err != nil {
 			return err
 		}
-		if err := s.turn(tx, rows, s.now()); err != nil {
+		if err := s.turn(tx, use, rows, s.now()); err != nil {
 			return err
 		}
-		rows, err = readKeys(tx)
+		rows, err = readKeys(tx, use)
 		return err
 	})
 	if err != nil {
@@ -74,8 +85,8 @@ func (s *Service) TurnKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if was := s.keys.Swap(&ring); was != nil && was.active.id != ring.active.id {
-		s.log.InfoContext(ctx, "access tokens are signed with another key", "key", ring.active.id)
+	if was := into.Swap(&ring); was != nil && was.active.id != ring.active.id {
+		s.log.InfoContext(ctx, "tokens are signed with another key", "use", use, "key", ring.active.id)
 	}
 	return nil
 }
@@ -89,7 +100,7 @@ func (s *Service) RevokeKey(ctx context.Context) error {
 			return err
 		}
 		var kid string
-		err := postgres.Found(tx.Raw("UPDATE signing_key SET state = 'revoked', retired_at = ? WHERE state = 'active' RETURNING kid", now).Scan(&kid),
+		err := postgres.Found(tx.Raw("UPDATE signing_key SET state = 'revoked', retired_at = ? WHERE state = 'active' AND use = ? RETURNING kid", now, forAccess).Scan(&kid),
 			errors.New("no signing key is active"))
 		if err != nil {
 			return err
@@ -97,7 +108,7 @@ func (s *Service) RevokeKey(ctx context.Context) error {
 		if err := callBackKey(tx, kid, now); err != nil {
 			return err
 		}
-		return s.insertKey(tx, "active", now, nil)
+		return s.insertKey(tx, forAccess, "active", now, nil)
 	})
 	if err != nil {
 		return err
@@ -122,14 +133,14 @@ func (r keyRow) begun() time.Time {
 	return r.CreatedAt
 }
 
-func readKeys(tx *gorm.DB) ([]keyRow, error) {
+func readKeys(tx *gorm.DB, use string) ([]keyRow, error) {
 	var rows []keyRow
 	err := tx.Raw(`SELECT kid AS id, sealed_key, state, created_at, not_before, retired_at FROM signing_key
-		WHERE state <> 'revoked' ORDER BY created_at, kid`).Scan(&rows).Error
+		WHERE state <> 'revoked' AND use = ? ORDER BY created_at, kid`, use).Scan(&rows).Error
 	return rows, err
 }
 
-func (s *Service) insertKey(tx *gorm.DB, state string, now time.Time, notBefore *time.Time) error {
+func (s *Service) insertKey(tx *gorm.DB, use, state string, now time.Time, notBefore *time.Time) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return err
@@ -139,8 +150,8 @@ func (s *Service) insertKey(tx *gorm.DB, state string, now time.Time, notBefore 
 		return err
 	}
 	kid := uuid.Must(uuid.NewV7()).String()
-	return tx.Exec("INSERT INTO signing_key (kid, sealed_key, state, created_at, not_before) VALUES (?, ?, ?, ?, ?)",
-		kid, s.sealed.signing.Seal(kid, der), state, now, notBefore).Error
+	return tx.Exec("INSERT INTO signing_key (kid, sealed_key, use, state, created_at, not_before) VALUES (?, ?, ?, ?, ?, ?)",
+		kid, s.sealed.signing.Seal(kid, der), use, state, now, notBefore).Error
 }
 
 // inState is the first row in that state.
@@ -165,7 +176,7 @@ func (r keyRow) forgettable(now time.Time) bool {
 }
 
 // turn does what is due; the caller has locked the table.
-func (s *Service) turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
+func (s *Service) turn(tx *gorm.DB, use string, rows []keyRow, now time.Time) error {
 	active, any := inState(rows, "active")
 	next, announced := inState(rows, "next")
 	for _, r := range rows {
@@ -177,7 +188,7 @@ func (s *Service) turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
 	}
 	switch {
 	case !any:
-		return s.insertKey(tx, "active", now, nil)
+		return s.insertKey(tx, use, "active", now, nil)
 	case announced && !now.Before(*next.NotBefore):
 		if err := tx.Exec("UPDATE signing_key SET state = 'retired', retired_at = ? WHERE kid = ?", now, active.ID).Error; err != nil {
 			return err
@@ -185,7 +196,7 @@ func (s *Service) turn(tx *gorm.DB, rows []keyRow, now time.Time) error {
 		return tx.Exec("UPDATE signing_key SET state = 'active', not_before = ? WHERE kid = ?", now, next.ID).Error
 	case !announced && now.After(active.begun().Add(keyLife-keyAhead)):
 		from := now.Add(keyAhead)
-		return s.insertKey(tx, "next", now, &from)
+		return s.insertKey(tx, use, "next", now, &from)
 	}
 	return nil
 }

@@ -184,7 +184,7 @@ func TestKeys_turn(t *testing.T) {
 		t.Fatal(err)
 	}
 	states := func() string {
-		return scan[string](t, s.db, "SELECT string_agg(state, ' ' ORDER BY created_at) FROM signing_key")
+		return scan[string](t, s.db, "SELECT string_agg(state, ' ' ORDER BY created_at) FROM signing_key WHERE use = 'access'")
 	}
 	published := func() (n int) {
 		out, err := other.Keys(t.Context(), nil)

@@ -21,6 +21,15 @@ func (s *Service) Routes(h *httpapi.Server) {
 	httpapi.Handle(h, user.FinishSignIn, s.FinishSignIn)
 	httpapi.Handle(h, user.LinkSignIn, s.LinkSignIn)
 
+	httpapi.Handle(h, user.RegisterClient, s.RegisterClient)
+	httpapi.Handle(h, user.ListClients, s.Clients)
+	httpapi.Handle(h, user.RemoveClient, s.RemoveClient)
+	httpapi.Handle(h, user.GetOAuthRequest, s.OAuthRequest)
+	httpapi.Handle(h, user.ApproveOAuthRequest, s.ApproveOAuthRequest)
+	httpapi.Handle(h, user.DenyOAuthRequest, s.DenyOAuthRequest)
+	httpapi.Handle(h, user.ExchangeToken, s.ExchangeToken)
+	h.Fallback(s)
+
 	httpapi.Handle(h, user.ListRevocations, s.Revocations)
 	httpapi.Handle(h, user.GetStanding, s.Standing)
 

@@ -133,7 +133,7 @@ func TestSealed_keysChangeUnderLiveTraffic(t *testing.T) {
 	if got.Email != u.Email || s.signIn(t, "live@souk.example").User.ID != u.ID {
 		t.Errorf("got %+v", got)
 	}
-	if h, err := operator.Check(t.Context()); err != nil || h.Stale != 0 || len(h.Broken) != 0 || h.Values != 3 { // with the signing key
+	if h, err := operator.Check(t.Context()); err != nil || h.Stale != 0 || len(h.Broken) != 0 || h.Values != 4 { // with two signing keys
 		t.Errorf("check says %+v, %v", h, err)
 	}
 }

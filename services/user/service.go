@@ -47,6 +47,9 @@ type Service struct {
 	passwords  Passwords
 	nobody     string // the hash that the password of an unknown account is compared with
 	keys       atomic.Pointer[keyring]
+	idKeys     atomic.Pointer[keyring] // for ID tokens
+	publicURL  string
+	oauth      http.Handler
 	seen       metrics
 	oneNetwork bool
 	providers  *provider.Providers
@@ -67,12 +70,17 @@ func New(ctx context.Context, deps Deps) (*Service, error) {
 	s := &Service{
 		db: deps.DB, sealed: kept, passwords: deps.Passwords, nobody: nobodysHash(), seen: newMetrics(deps.Metrics), log: deps.Log, now: deps.Now,
 		oneNetwork: deps.OneNetwork,
+		publicURL:  deps.PublicURL,
 		providers: provider.New(deps.Providers, func(name string) string {
 			return deps.PublicURL + "/api/v1/auth/providers/" + name + "/callback"
 		}, &http.Client{Timeout: providerTime}, deps.Now),
 	}
 	if err := s.TurnKeys(ctx); err != nil {
 		return nil, fmt.Errorf("open signing keys: %w", err)
+	}
+	var err error
+	if s.oauth, err = s.newProvider(); err != nil {
+		return nil, fmt.Errorf("be an OAuth provider at %s: %w", deps.PublicURL, err)
 	}
 	s.Participant = twopc.NewParticipant(
 		twopc.Deps{DB: deps.DB, Mesh: deps.Mesh, Log: deps.Log, Metrics: deps.Metrics, Now: deps.Now},

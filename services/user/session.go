@@ -128,7 +128,7 @@ func (s *Service) Refresh(ctx context.Context, in *user.RefreshTokenInput) (*use
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		reused = session{}
 		now := s.now()
-		of, ok, err := useToken(tx, shown, now)
+		of, ok, err := useToken(tx, shown, "", now)
 		if err != nil {
 			return err
 		}
@@ -186,6 +186,8 @@ type session struct {
 	Method    string
 	Device    string
 	Network   string
+	ClientID  *string // whose program; nil is the shop's own
+	Scopes    string  // what it was let do, separated by spaces
 	CreatedAt time.Time
 	UsedAt    *time.Time
 	ExpiresAt time.Time
@@ -244,6 +246,12 @@ func (s *Service) Sweep(ctx context.Context) error {
 func (s *Service) ForgetExpired(ctx context.Context) error {
 	return postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		if err := tx.Exec("DELETE FROM session WHERE expires_at < ?", s.now()).Error; err != nil {
+			return err
+		}
+		if err := tx.Exec("DELETE FROM oauth_request WHERE expires_at < ?", s.now().Add(-askMemory)).Error; err != nil {
+			return err
+		}
+		if err := tx.Exec("DELETE FROM oauth_token WHERE expires_at < ?", s.now()).Error; err != nil {
 			return err
 		}
 		if err := tx.Exec("DELETE FROM sign_in WHERE expires_at < ?", s.now()).Error; err != nil {

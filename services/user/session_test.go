@@ -254,7 +254,7 @@ func TestKeys_arePublishedAndTheSameForEveryInstance(t *testing.T) {
 	if t.Failed() {
 		t.FailNow()
 	}
-	if n := scan[int](t, s.db, "SELECT count(*) FROM signing_key"); n != 1 {
+	if n := scan[int](t, s.db, "SELECT count(*) FROM signing_key WHERE use = 'access'"); n != 1 {
 		t.Fatalf("%d keys, want 1", n)
 	}
 	signs := testkit.NewService(t, "user")
@@ -274,7 +274,7 @@ func TestKeys_arePublishedAndTheSameForEveryInstance(t *testing.T) {
 	}
 	var set map[string][]map[string]any
 	answer.Into(t, 200, &set)
-	if kid := scan[string](t, s.db, "SELECT kid FROM signing_key"); kid == "" || set["keys"][0]["kid"] != kid {
+	if kid := scan[string](t, s.db, "SELECT kid FROM signing_key WHERE use = 'access'"); kid == "" || set["keys"][0]["kid"] != kid {
 		t.Errorf("the key is published as %q, want %q", set["keys"][0]["kid"], kid)
 	}
 	if len(set["keys"]) != 1 || set["keys"][0]["d"] != nil || len(set["keys"][0]) != 7 {

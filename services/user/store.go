@@ -154,8 +154,8 @@ func shareAccount(tx *gorm.DB, id uuid.UUID) error {
 }
 
 func insertSession(tx *gorm.DB, s session, now time.Time) error {
-	return tx.Exec("INSERT INTO session (id, user_id, method, device, network, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
-		s.ID, s.UserID, s.Method, s.Device, s.Network, now, s.ExpiresAt).Error
+	return tx.Exec("INSERT INTO session (id, user_id, method, device, network, client_id, scopes, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+		s.ID, s.UserID, s.Method, s.Device, s.Network, s.ClientID, s.Scopes, now, s.ExpiresAt).Error
 }
 
 func insertToken(tx *gorm.DB, g grant, now time.Time) error {
@@ -163,13 +163,14 @@ func insertToken(tx *gorm.DB, g grant, now time.Time) error {
 		digest(g.token), g.session.ID, g.parent, now, g.expires).Error
 }
 
-// useToken uses up the token with that digest, and gives its session, if the token is fresh and the session lives. It is
-// one statement, so that of two that come at once the second waits for the first, and then finds the token used.
-func useToken(tx *gorm.DB, shown postgres.Bytea, now time.Time) (s session, ok bool, err error) {
+// useToken uses up the token with that digest, and gives its session, if the token is fresh and the session lives.
+// client is whose the token must be, empty for the shop's own: a program that could bring its token to our own refresh would
+// be let do everything. It is one statement, so that of two that come at once the second waits for the first, and then finds the token used.
+func useToken(tx *gorm.DB, shown postgres.Bytea, client string, now time.Time) (s session, ok bool, err error) {
 	res := tx.Raw(`UPDATE refresh_token t SET used_at = ? FROM session s
 		WHERE t.digest = ? AND t.used_at IS NULL AND t.expires_at > ?
-		AND s.id = t.session_id AND s.revoked_at IS NULL AND s.expires_at > ?
-		RETURNING s.id, s.user_id, s.method, s.created_at, s.expires_at`, now, shown, now, now).Scan(&s)
+		AND s.id = t.session_id AND s.revoked_at IS NULL AND s.expires_at > ? AND coalesce(s.client_id, '') = ?
+		RETURNING s.id, s.user_id, s.method, s.created_at, s.expires_at`, now, shown, now, now, client).Scan(&s)
 	return s, res.RowsAffected == 1, res.Error
 }
 

@@ -112,6 +112,9 @@ func (s *Server) authorize(on policy.Resource, perm identity.Permission, fresh b
 		ctx := identity.With(c.Request.Context(), p)
 		telemetry.Note(ctx, slog.String("actor", p.UserID.String()))
 		c.Request = c.Request.WithContext(ctx)
+		if !p.Within(perm) {
+			return fault.New(fault.Forbidden, "insufficient_scope", "you have not let this program do that")
+		}
 		if err := policy.Check(ctx, perm, on); err != nil || !fresh {
 			return err
 		}

@@ -4,6 +4,7 @@ package identity
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -107,10 +108,34 @@ type Principal struct {
 	RolesUntil time.Time // when the first of the roles ends, and a token of them with it; zero is never
 	Version    int64     // of what the user may do: a change of roles or password makes it higher
 	AuthTime   time.Time // when the user last proved who it is; zero where that is not known
+	Client     string    // whose program acts for the user; empty is the shop's own
+	Scopes     []string  // what the user lets it do
 	Methods    []string  // how: pwd, or fed for another provider's word (RFC 8176)
 	token      string    // as it was shown, to be passed on when calling another service for this person
 	key        string    // that signed it
 	expires    time.Time
+}
+
+// Scopes that another's program may have, by what they let it do. Those that are not here let it know something of the
+// user, and do nothing.
+func scoped(p Permission) string {
+	switch p {
+	case ReadOrder:
+		return "orders.read"
+	case ReadPayment:
+		return "payments.read"
+	case ReadWishlist:
+		return "wishlists.read"
+	default:
+		return ""
+	}
+}
+
+// Within reports whether perm is something that the program which acts for p was let do. Whether p may do it is another
+// question. The shop's own programs may do all that p may.
+func (p Principal) Within(perm Permission) bool {
+	scope := scoped(perm)
+	return p.Client == "" || scope != "" && slices.Contains(p.Scopes, scope)
 }
 
 // Expires is when the token that p has shown does; the zero time if there was none. For some seconds more, by which clocks
@@ -119,10 +144,14 @@ func (p Principal) Expires() time.Time { return p.expires }
 
 // TokenLife is how long an access token of p that is signed now is good for.
 func (p Principal) TokenLife(now time.Time) time.Duration {
-	if p.RolesUntil.IsZero() {
-		return AccessTokenLife
+	life := AccessTokenLife
+	if p.Client != "" {
+		life = DelegatedTokenLife
 	}
-	return max(0, min(AccessTokenLife, p.RolesUntil.Sub(now)))
+	if p.RolesUntil.IsZero() {
+		return life
+	}
+	return max(0, min(life, p.RolesUntil.Sub(now)))
 }
 
 // Scope is whose things a query may see. The zero value sees nobody's.

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"errors"
@@ -23,6 +24,9 @@ const (
 	// long, and because whoever cannot hear of it takes the token until then.
 	AccessTokenLife = 10 * time.Minute
 
+	// DelegatedTokenLife is how long a token is good for that the gateway has swapped another's program's opaque one for.
+	DelegatedTokenLife = 2 * time.Minute
+
 	issuer     = "souk"
 	audience   = "shop-api"
 	tokenType  = "at+jwt"         // RFC 9068: an access token, never an id token
@@ -40,12 +44,13 @@ type claims struct {
 	ClientID  string           `json:"client_id,omitzero"`
 	AuthTime  *jwt.NumericDate `json:"auth_time,omitzero"`
 	Methods   []string         `json:"amr,omitzero"`
+	Scope     string           `json:"scope,omitzero"` // RFC 8693: separated by spaces
 }
 
 // ownClient is the client of tokens that the shop gives to its own pages and customers.
 const ownClient = "souk"
 
-// Sign makes p's access token, good from now for AccessTokenLife or until the first of p's roles ends, under the key named kid (ES256, so key is on P-256).
+// Sign makes p's access token, good from now for as long as TokenLife says, under the key named kid (ES256, so key is on P-256).
 func Sign(p Principal, key *ecdsa.PrivateKey, kid string, now time.Time) (string, error) {
 	var authTime *jwt.NumericDate
 	if !p.AuthTime.IsZero() {
@@ -56,7 +61,8 @@ func Sign(p Principal, key *ecdsa.PrivateKey, kid string, now time.Time) (string
 			Issuer: issuer, Audience: jwt.ClaimStrings{audience}, Subject: p.UserID.String(), ID: uuid.NewString(),
 			IssuedAt: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(p.TokenLife(now))),
 		},
-		SessionID: p.SessionID, Roles: p.Roles, Location: p.Location, Clearance: p.Clearance, Version: p.Version, ClientID: ownClient, AuthTime: authTime, Methods: p.Methods,
+		SessionID: p.SessionID, Roles: p.Roles, Location: p.Location, Clearance: p.Clearance, Version: p.Version,
+		ClientID: cmp.Or(p.Client, ownClient), Scope: strings.Join(p.Scopes, " "), AuthTime: authTime, Methods: p.Methods,
 	})
 	t.Header["typ"], t.Header["kid"] = tokenType, kid
 	return t.SignedString(key)
@@ -161,7 +167,10 @@ func (v *Verifier) Verify(token string) (Principal, error) {
 	}
 	p := Principal{
 		UserID: id, Roles: c.Roles, SessionID: c.SessionID, Location: c.Location, Clearance: c.Clearance, Version: c.Version, Methods: c.Methods,
-		token: token, expires: c.ExpiresAt.Time,
+		Scopes: strings.Fields(c.Scope), token: token, expires: c.ExpiresAt.Time,
+	}
+	if c.ClientID != ownClient {
+		p.Client = c.ClientID
 	}
 	p.key, _ = t.Header["kid"].(string)
 	if c.AuthTime != nil {

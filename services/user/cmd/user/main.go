@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"souk/migrations"
@@ -23,6 +24,7 @@ func main() {
 }
 
 func serve(ctx context.Context, a *app.App) error {
+	slog.SetDefault(a.Log) // the library that speaks OAuth logs there
 	db, err := database(ctx, a)
 	if err != nil {
 		return err
