@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,8 +15,8 @@ import (
 )
 
 // pipeline is a transaction on a connection of its own. Statements whose results are not needed one by one wait, and go to
-// the server in one round trip with the next whose result is: BEGIN always does. It is the gorm.ConnPool of what InTx
-// runs, for one goroutine.
+// the server in one round trip with the next whose result is: BEGIN always does; and with COMMIT, those that are left at the
+// end. It is the gorm.ConnPool of what InTx runs, for one goroutine.
 type pipeline struct {
 	conn    *sql.Conn
 	waiting []waiting
@@ -25,9 +26,10 @@ type pipeline struct {
 
 // waiting is a statement on its way.
 type waiting struct {
-	sql  string
-	args []any
-	done func(pgx.BatchResults) error // reads its result
+	sql     string
+	args    []any
+	done    func(pgx.BatchResults) error // reads its result
+	missing error                        // what it is that the statement changes no row; nil if it need not
 }
 
 // errNotInTx is a bug in the caller.
@@ -37,24 +39,27 @@ var errNotInTx = errors.New("postgres: this statement needs a transaction of InT
 // the end of the transaction. That returns missing if it changed none. Parameters in it are $1, $2 and so on, as PostgreSQL
 // itself has them.
 func Change(tx *gorm.DB, missing error, statement string, args ...any) error {
-	return put(tx, statement, args, func(r pgx.BatchResults) error {
+	changed := func(r pgx.BatchResults) error {
 		tag, err := r.Exec()
 		if err == nil && tag.RowsAffected() == 0 {
 			err = missing
 		}
 		return err
-	})
+	}
+	return put(tx, waiting{statement, args, changed, missing})
 }
 
 // Put is Change for a statement that may change nothing.
-func Put(tx *gorm.DB, statement string, args ...any) error { return put(tx, statement, args, executed) }
+func Put(tx *gorm.DB, statement string, args ...any) error {
+	return put(tx, waiting{sql: statement, args: args, done: executed})
+}
 
-func put(tx *gorm.DB, statement string, args []any, done func(pgx.BatchResults) error) error {
+func put(tx *gorm.DB, w waiting) error {
 	p, ok := tx.Statement.ConnPool.(*pipeline)
 	if !ok {
 		return errNotInTx
 	}
-	p.later(statement, args, done)
+	p.waiting = append(p.waiting, w)
 	return nil
 }
 
@@ -69,14 +74,14 @@ func Flush(tx *gorm.DB) error {
 
 // Collect reads the rows of a query of InTx's tx into values of type T, column by column in the order of its fields.
 func Collect[T any](tx *gorm.DB, query string, args ...any) (rows []T, err error) {
-	err = put(tx, query, args, func(r pgx.BatchResults) error {
+	err = put(tx, waiting{sql: query, args: args, done: func(r pgx.BatchResults) error {
 		found, err := r.Query()
 		if err != nil {
 			return err
 		}
 		rows, err = pgx.CollectRows(found, pgx.RowToStructByPos[T])
 		return err
-	})
+	}})
 	if err == nil {
 		err = Flush(tx)
 	}
@@ -107,11 +112,9 @@ func inPipeline(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) (e
 	if err := do(tx); err != nil {
 		return err
 	}
-	if err := p.flush(ctx); err != nil {
-		return err
-	}
-	committed = true
-	return p.commit(ctx)
+	err = p.commit(ctx)
+	committed = err == nil
+	return err
 }
 
 func executed(r pgx.BatchResults) error {
@@ -120,7 +123,7 @@ func executed(r pgx.BatchResults) error {
 }
 
 func (p *pipeline) later(statement string, args []any, done func(pgx.BatchResults) error) {
-	p.waiting = append(p.waiting, waiting{statement, args, done})
+	p.waiting = append(p.waiting, waiting{sql: statement, args: args, done: done})
 }
 
 // flush sends what waits, and returns the first error, be it of a result or of what was made of it.
@@ -168,17 +171,41 @@ func (p *pipeline) raw(do func(conn *pgx.Conn) error) error {
 	return err
 }
 
+// commit ends the transaction, in one round trip with what still waits. What of that must change a row fails on the server
+// where it does not, and COMMIT with it: there is no time to look at it here.
 func (p *pipeline) commit(ctx context.Context) error {
-	if !p.begun {
-		return nil
+	if !p.begun && len(p.waiting) == 1 { // BEGIN, and nothing after it
+		return p.failed
 	}
-	return p.raw(func(conn *pgx.Conn) error {
-		tag, err := conn.Exec(ctx, "COMMIT")
+	for i, w := range p.waiting {
+		if w.missing != nil {
+			p.waiting[i].sql, p.waiting[i].done = mustChange(w.sql), func(r pgx.BatchResults) error {
+				_, err := r.Exec()
+				if e, ok := errors.AsType[*pgconn.PgError](err); ok && e.Code == divisionByZero {
+					err = w.missing
+				}
+				return err
+			}
+		}
+	}
+	p.later("COMMIT", nil, func(r pgx.BatchResults) error {
+		tag, err := r.Exec()
 		if err == nil && tag.String() == "ROLLBACK" { // a statement failed, and nobody heeded it
 			err = errors.New("the transaction was rolled back")
 		}
 		return err
 	})
+	return p.flush(ctx)
+}
+
+const divisionByZero = "22012"
+
+// mustChange makes a statement fail, as a division by zero, that changes, or finds, no row.
+func mustChange(statement string) string {
+	if !strings.HasPrefix(statement, "SELECT") {
+		statement += " RETURNING 1"
+	}
+	return "WITH changed AS (" + statement + ") SELECT 1 / count(*) FROM changed"
 }
 
 // rollback is best effort: a connection that does not go through with it is closed, which has the same effect.

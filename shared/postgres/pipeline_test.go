@@ -54,6 +54,12 @@ func TestInTx_whatIsPutOff(t *testing.T) {
 		"is done by the end":                                {func(tx *gorm.DB) error { return errors.Join(add(tx, 1), add(tx, 2)) }, nil, []int{1, 1}},
 		"is undone with the rest":                           {func(tx *gorm.DB) error { return errors.Join(add(tx, 1), errMissing) }, errMissing, []int{0, 0}},
 		"takes everything with it where it changes nothing": {func(tx *gorm.DB) error { return errors.Join(add(tx, 1), add(tx, 3), add(tx, 2)) }, errMissing, []int{0, 0}},
+		"may be to find a row, and does not": {func(tx *gorm.DB) error {
+			return errors.Join(add(tx, 1), postgres.Change(tx, errMissing, "SELECT FROM thing WHERE id = $1", 3))
+		}, errMissing, []int{0, 0}},
+		"may be to find a row, and does": {func(tx *gorm.DB) error {
+			return errors.Join(add(tx, 1), postgres.Change(tx, errMissing, "SELECT FROM thing WHERE id = $1", 2))
+		}, nil, []int{1, 0}},
 		"may change nothing where that is allowed": {func(tx *gorm.DB) error {
 			return errors.Join(postgres.Put(tx, "UPDATE thing SET n = 9 WHERE id = $1", 3), add(tx, 2))
 		}, nil, []int{0, 1}},

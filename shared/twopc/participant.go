@@ -171,7 +171,7 @@ func (p *Participant) Prepare(ctx context.Context, m Prepare) (state BranchState
 	crash.At(crash.BeforeVote)
 	ctx, span := telemetry.Start(ctx, "2pc prepare "+m.Action, attribute.String("twopc.gid", m.GID.String()))
 	defer func() { telemetry.End(span, err) }()
-	err = inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) error { return p.vote(tx, m) })
+	err = refused(inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) error { return p.propose(tx, m) }))
 	if errors.Is(err, errKnown) {
 		state, err = repeated(p.deps.DB.WithContext(ctx), m)
 	} else {
@@ -231,17 +231,7 @@ func (r *refusal) Error() string { return r.reason.Error() }
 // errKnown says that a branch is known already.
 var errKnown = errors.New("the branch is known already")
 
-// vote makes the branch of m known and does what m asks for, in one round trip where the action can. Its error is a
-// refusal where the action forbids it.
-func (p *Participant) vote(tx Tx, m Prepare) error {
-	err := p.propose(tx, m)
-	if err == nil {
-		err = postgres.Flush(tx.DB)
-	}
-	return refused(err)
-}
-
-// propose is vote, but for what it puts off.
+// propose makes the branch of m known and does what m asks for, or puts it off.
 func (p *Participant) propose(tx Tx, m Prepare) error {
 	r := row{GID: m.GID, Branch: m.Branch, State: yes(m), Action: m.Action, LockOrder: p.lockOrder(m), Payload: m.Payload, Digest: m.digest(), Deadline: &m.Deadline}
 	if m.OnePhase {
@@ -286,7 +276,7 @@ func (p *Participant) act(tx Tx, m Prepare) error {
 	return err
 }
 
-// refused turns what forbids an action into a refusal.
+// refused turns what forbids an action into a refusal, which is a vote of no.
 func refused(err error) error {
 	var f *fault.Error
 	if !postgres.Busy(err) && errors.As(err, &f) { // a row that was not to be had says nothing about the action

@@ -185,9 +185,6 @@ func (p *Participant) carryOutAll(tx Tx, decisions []Decision, done []Finished) 
 			return err
 		}
 	}
-	if err := postgres.Flush(tx.DB); err != nil {
-		return err
-	}
 	for _, t := range tasks {
 		done[at[place{t.GID, t.Branch}]].State = t.State
 	}
