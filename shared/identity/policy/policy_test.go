@@ -303,7 +303,7 @@ func TestPermissions_areAllSpokenOf(t *testing.T) {
 }
 
 //nolint:gochecknoglobals // a flag
-var update = flag.Bool("update", false, "write testdata/matrix.txt")
+var update = flag.Bool("update", false, "write matrix.txt")
 
 // The matrix says for a person to review, and for the walk over every route and role to hold the services to, which role
 // may ask for what.
@@ -328,7 +328,7 @@ func TestMatrix(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "%s: %s\n", p, strings.Join(may, " "))
 	}
-	const file = "testdata/matrix.txt"
+	const file = "matrix.txt"
 	if *update {
 		if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 			t.Fatal(err)
