@@ -72,7 +72,8 @@ func attributes(location string, clearance int64) string {
 
 // changeAccess makes a change that leaves an account with the roles that become tells, and writes down what it was.
 func (s *Service) changeAccess(ctx context.Context, id uuid.UUID, become func([]identity.Role) []identity.Role,
-	do func(tx *gorm.DB, a account, c change) (change, error)) (out *contract.Body[user.Access], err error) {
+	do func(tx *gorm.DB, a account, c change) (change, error),
+) (out *contract.Body[user.Access], err error) {
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		a, err := forChange(ctx, tx, id, identity.GrantRoles, become)
 		if err != nil {

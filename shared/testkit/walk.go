@@ -47,7 +47,7 @@ func Operations(t testing.TB, document []byte) []Operation {
 	return all
 }
 
-var parameter = regexp.MustCompile(`\{(\w+)\}`) //nolint:gochecknoglobals // never changes
+var parameter = regexp.MustCompile(`\{(\w+)\}`)
 
 // SomePath is the operation's path with something in it that can be there, and is not.
 func (o Operation) SomePath() string {

@@ -3,7 +3,7 @@ package policy
 import _ "embed"
 
 //go:embed matrix.txt
-var matrix string //nolint:gochecknoglobals // never changes
+var matrix string
 
 // Matrix says which role may ask for what, as a person has reviewed it: a line for each permission, with its name, a colon,
 // and the roles, or "anybody". The policies are held to it by a test, and so is every route of every service.

@@ -18,7 +18,6 @@ import (
 	"github.com/google/uuid"
 )
 
-//nolint:gochecknoglobals // never change
 var (
 	alice = uuid.MustParse("01920000-0000-7000-8000-000000000002")
 	bob   = uuid.MustParse("01920000-0000-7000-8000-000000000003")
@@ -123,8 +122,13 @@ func table() []row {
 		{"headquarters in small letters are not headquarters", scientist("hq", 2), identity.ReadSensitiveData, report, false, "mac"},
 		{"what has no class is not read as sensitive", scientist("HQ", 9), identity.ReadSensitiveData, route, false, "mac"},
 		{"an admin at headquarters with every clearance", identity.Principal{UserID: alice, Roles: []identity.Role{identity.Admin}, Location: "HQ", Clearance: 9}, identity.ReadSensitiveData, report, false, "mac"},
-		{"an owner, with whom it is shared too, who is not cleared", identity.Principal{UserID: alice, Roles: []identity.Role{identity.Customer, identity.DataScientist}, Location: "HQ", Clearance: 1},
-			identity.ReadSensitiveData, Resource{Kind: Order, ID: "o", Owner: alice, Class: 2, Share: &Share{alice, MayManage, later}}, false, "mac"},
+		{
+			"an owner, with whom it is shared too, who is not cleared",
+			identity.Principal{UserID: alice, Roles: []identity.Role{identity.Customer, identity.DataScientist}, Location: "HQ", Clearance: 1},
+			identity.ReadSensitiveData,
+			Resource{Kind: Order, ID: "o", Owner: alice, Class: 2, Share: &Share{alice, MayManage, later}},
+			false, "mac",
+		},
 		{"an owner does not read what has a class as their own", customer, identity.ReadOrder, Resource{Kind: Order, ID: "o", Owner: alice, Class: 1}, false, "mac.class"},
 		{"an admin does not read what has a class as an order", admin, identity.ReadOrder, Resource{Kind: Order, ID: "o", Owner: bob, Class: 1}, false, "mac.class"},
 
@@ -302,7 +306,6 @@ func TestPermissions_areAllSpokenOf(t *testing.T) {
 	}
 }
 
-//nolint:gochecknoglobals // a flag
 var update = flag.Bool("update", false, "write matrix.txt")
 
 // The matrix says for a person to review, and for the walk over every route and role to hold the services to, which role
