@@ -4,7 +4,7 @@ SOUK    := .souk/bin/souk
 MODULES  = $(shell go list -m -f '{{.Dir}}')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down status test e2e e2e-compose chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check k8s-smoke ops-check lint fmt build tidy verify tools souk monitoring-check load
+.PHONY: help abuse demo up down status test e2e e2e-compose chaos chaos-mutants bench-2pc bench-mesh chaos-mesh model k8s-check k8s-smoke ops-check lint fmt build tidy verify tools souk monitoring-check load
 
 help: ## list these commands
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ model: souk ## check the model of two-phase commit with spin, and that the check
 k8s-check: ## check the Kubernetes manifests against the API, kube-score and the rules of the house, and that the check can fail
 	@mkdir -p .souk/bin && cd deploy/k8s/check && export GOWORK=off && go test -count=1 ./... && go build -trimpath -o ../../../.souk/bin/k8s-check .
 	@.souk/bin/k8s-check $(wildcard deploy/k8s/overlays/*)
+
+abuse: souk ## attack a shop of its own in every way that is listed, one line each; it must refuse all of them (about 3 minutes)
+	@go run ./deploy/abuse
 
 monitoring-check: ## check alert rules and every dashboard panel on a real Prometheus watching a shop with faults (about a minute)
 	@go run ./deploy/monitoring/check

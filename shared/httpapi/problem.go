@@ -95,9 +95,12 @@ var humaErrors = sync.OnceFunc(func() { //nolint:gochecknoglobals // see above
 	}
 })
 
+// mostFields is how many wrong fields are told of at once. A body can have a hundred thousand.
+const mostFields = 100
+
 func humaFault(status int, msg string, errs []error) *fault.Error {
 	f := fault.New(fault.OfStatus(status), "", "%s", msg)
-	for _, err := range errs {
+	for _, err := range errs[:min(len(errs), mostFields)] {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
 			return fault.Of(bodyFault(err))
 		}

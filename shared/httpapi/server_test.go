@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"souk/shared/contract"
 	"souk/shared/contract/order"
@@ -253,5 +255,26 @@ func TestHandle_countsUnderTheRoutesTemplate(t *testing.T) {
 	}
 	if len(families) < 3 {
 		t.Errorf("%d metrics", len(families))
+	}
+}
+
+// A body that is wrong in a hundred thousand places is told of a hundred: the rest would cost more to say than it is worth.
+func TestHandle_tellsOfSoManyFieldsAtMost(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	var body strings.Builder
+	body.WriteString(strings.TrimSuffix(good, "}"))
+	for i := range 60_000 {
+		fmt.Fprintf(&body, `,"x%d":1`, i)
+	}
+	body.WriteString("}")
+	began := time.Now()
+	a := s.Do(t, testkit.Request{Method: "POST", Path: "/v1/things", Token: s.Token(t, uuid.New(), identity.Customer), Key: "k", Body: body.String()})
+	a.Problem(t, 422, "invalid")
+	if n := strings.Count(string(a.Body), `"pointer"`); n != 100 {
+		t.Errorf("%d fields are named in %d bytes, want 100", n, len(a.Body))
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it took %s", took)
 	}
 }
