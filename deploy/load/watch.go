@@ -20,7 +20,7 @@ const (
 // sample is how large a process was at a moment.
 type sample struct{ rssMiB, goroutines float64 }
 
-// growth is how large an instance was in the second and in the last quarter of the time it was watched: in the first,
+// growth is how large an instance was at least in the second and in the last quarter of the time it was watched: in the first,
 // pools and caches fill.
 type growth struct {
 	instance      string
@@ -64,16 +64,18 @@ func (l *load) watch(ctx context.Context) (stop func() []growth) {
 		watching.Wait()
 		for _, in := range instances {
 			s := samples[in.Name]
-			all = append(all, growth{in.Name, mean(s[len(s)/4 : len(s)/2]), mean(s[len(s)*3/4:]), time.Since(begin)})
+			all = append(all, growth{in.Name, least(s[len(s)/4 : len(s)/2]), least(s[len(s)*3/4:]), time.Since(begin)})
 		}
 		return all
 	}
 }
 
-func mean(samples []sample) (m sample) {
-	for _, s := range samples {
-		m.rssMiB += s.rssMiB / float64(len(samples))
-		m.goroutines += s.goroutines / float64(len(samples))
+// least is what a process never was below: what it has lost it never gives back, and what it needs for a moment, such as
+// the memory in which passwords are hashed, it does.
+func least(samples []sample) sample {
+	m := samples[0]
+	for _, s := range samples[1:] {
+		m.rssMiB, m.goroutines = min(m.rssMiB, s.rssMiB), min(m.goroutines, s.goroutines)
 	}
 	return m
 }
