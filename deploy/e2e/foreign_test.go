@@ -16,7 +16,7 @@ import (
 // (net/http's own jar sends no Secure cookie to http, not on this machine either, as browsers do.)
 type visitor struct{ cookie string }
 
-func (v *visitor) do(t *testing.T, method, to string, form url.Values) *http.Response {
+func (v *visitor) do(t *testing.T, method, to string, form url.Values) seen {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, to, strings.NewReader(form.Encode()))
 	if err != nil {
@@ -38,30 +38,48 @@ func (v *visitor) do(t *testing.T, method, to string, form url.Values) *http.Res
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { resp.Body.Close() })
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
 	if c := resp.Header.Get("Set-Cookie"); strings.HasPrefix(c, "__Host-souk-sign-in=") {
 		v.cookie, _, _ = strings.Cut(c, ";")
 	}
-	return resp
+	return seen{resp.StatusCode, resp.Header, resp.Request.URL, string(body)}
+}
+
+// seen is what a browser sees in the end, and where.
+type seen struct {
+	status int
+	header http.Header
+	at     *url.URL
+	body   string
+}
+
+// location is where the browser is sent.
+func (s seen) location(t *testing.T) *url.URL {
+	t.Helper()
+	to, err := s.at.Parse(s.header.Get("Location"))
+	if err != nil || s.header.Get("Location") == "" {
+		t.Fatalf("%s answers %d %s, and sends nobody anywhere", s.at, s.status, s.body)
+	}
+	return to
 }
 
 // signIn goes to Souk Test ID as somebody and comes back.
 func (v *visitor) signIn(t *testing.T, name string) {
 	t.Helper()
 	start := v.do(t, http.MethodGet, gateway.String()+"/api/v1/auth/providers/souk-test-id/start", nil)
-	if start.StatusCode != http.StatusSeeOther {
-		t.Fatalf("start: %s", start.Status)
-	}
-	page := v.do(t, http.MethodGet, start.Header.Get("Location"), nil)
-	id := page.Request.URL.Query().Get("authRequestID")
+	page := v.do(t, http.MethodGet, start.location(t).String(), nil)
+	id := page.at.Query().Get("authRequestID")
 	back := v.do(t, http.MethodPost, shop.TestID()+"login/username", url.Values{"username": {name}, "password": {"open-sesame-1001"}, "id": {id}})
-	callback := back.Header.Get("Location")
+	callback := back.location(t).String()
 	if !strings.HasPrefix(callback, gateway.String()+"/api/v1/auth/providers/souk-test-id/callback?") {
-		t.Fatalf("the provider sends the browser to %q (%s)", callback, back.Status)
+		t.Fatalf("the provider sends the browser to %q", callback)
 	}
-	if done := v.do(t, http.MethodGet, callback, nil); done.StatusCode != http.StatusSeeOther || done.Header.Get("Location") != "/sign-in" {
-		body, _ := io.ReadAll(done.Body)
-		t.Fatalf("back: %s to %q: %s", done.Status, done.Header.Get("Location"), body)
+	if done := v.do(t, http.MethodGet, callback, nil); done.status != http.StatusSeeOther || done.header.Get("Location") != "/sign-in" {
+		t.Fatalf("back: %+v", done)
 	}
 }
 

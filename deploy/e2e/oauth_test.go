@@ -32,13 +32,12 @@ func TestOAuth_aProgramReadsOrders(t *testing.T) {
 	}
 	verifier := oauth2.GenerateVerifier()
 	browser := new(visitor)
-	at := browser.do(t, http.MethodGet, conf.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier)), nil)
-	to, err := at.Location()
-	if err != nil || to.Path != "/sign-in" {
-		t.Fatalf("authorize: %s to %v", at.Status, to)
+	to := browser.do(t, http.MethodGet, conf.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier)), nil).location(t)
+	if to.Path != "/sign-in" {
+		t.Fatalf("authorize: to %v", to)
 	}
-	if page := browser.do(t, http.MethodGet, to.String(), nil); page.StatusCode != http.StatusOK || !strings.Contains(page.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
-		t.Errorf("the page to decide on: %s, policy %q", page.Status, page.Header.Get("Content-Security-Policy"))
+	if page := browser.do(t, http.MethodGet, to.String(), nil); page.status != http.StatusOK || !strings.Contains(page.header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
+		t.Errorf("the page to decide on: %d, policy %q", page.status, page.header.Get("Content-Security-Policy"))
 	}
 	id, err := uuid.Parse(to.Query().Get("request"))
 	if err != nil {
@@ -48,9 +47,9 @@ func TestOAuth_aProgramReadsOrders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err := browser.do(t, http.MethodGet, yes.Body.Location, nil).Location()
-	if err != nil || back.Host != "tea.example" {
-		t.Fatalf("back to %v, %v", back, err)
+	back := browser.do(t, http.MethodGet, yes.Body.Location, nil).location(t)
+	if back.Host != "tea.example" {
+		t.Fatalf("back to %v", back)
 	}
 	tokens, err := conf.Exchange(t.Context(), back.Query().Get("code"), oauth2.VerifierOption(verifier))
 	if err != nil {

@@ -23,19 +23,20 @@ func TestReceive_believesNothingFromOutside(t *testing.T) {
 	e := setup(t, gateway.Config{}, all(r))
 	// Naming a header in Connection is how one tries to have it removed after it was set.
 	sent := append(slices.Clone(claims), "Connection", "X-Forwarded-For, X-Forwarded-Prefix, X-Request-Id", "Connection", "X-Secret-Hop", "X-Secret-Hop", "1",
-		"Keep-Alive", "5", "Te", "trailers", "Proxy-Authorization", "Basic YTpi", "X-Mine", "kept", "X-Request-Id", "mine-1", "If-Match", `"3"`, "Idempotency-Key", "k")
+		"Keep-Alive", "5", "Te", "trailers", "Proxy-Authorization", "Basic YTpi", "X-Mine", "kept", "X-Request-Id", "mine-1", "If-Match", `"3"`, "Idempotency-Key", "k",
+		"X-Internal-Client", "192.0.2.66")
 	e.do(t, "GET", "/api/v1/orders", nil, sent...).Into(t, 200, nil)
 	got := r.last(t).Header
 	for name, want := range map[string]string{
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http", "X-Forwarded-Host": strings.TrimPrefix(e.url, "http://"), "X-Forwarded-Prefix": "/api",
-		"X-Request-Id": "mine-1", "X-Mesh-Attempt": "1", "X-Mesh-Priority": "sheddable", "X-Mine": "kept", "If-Match": `"3"`, "Idempotency-Key": "k",
+		"X-Request-Id": "mine-1", "X-Internal-Client": "127.0.0.1", "X-Mesh-Priority": "sheddable", "X-Mine": "kept", "If-Match": `"3"`, "Idempotency-Key": "k",
 	} {
 		if v := got.Values(name); len(v) != 1 || v[0] != want {
 			t.Errorf("%s is %q, want %q", name, v, want)
 		}
 	}
 	for _, name := range []string{
-		"X-User-Id", "X-User-Roles", "X-Roles", "X-Internal-Call", "Forwarded", "X-Real-Ip", "Via", "X-Forwarded-Client-Cert",
+		"X-User-Id", "X-User-Roles", "X-Roles", "X-Internal-Call", "X-Mesh-Attempt", "Forwarded", "X-Real-Ip", "Via", "X-Forwarded-Client-Cert",
 		"Connection", "X-Secret-Hop", "Keep-Alive", "Proxy-Authorization", "Upgrade",
 	} {
 		if v := got.Values(name); len(v) != 0 {

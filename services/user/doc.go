@@ -5,6 +5,7 @@
 //
 // Accounts and their roles (account.go, admin.go), sessions and the tokens that keep them (session.go), password hashes
 // (password.go), how often they are tried (throttle.go), who signs in with another provider (foreign.go, package provider),
+// the programs of other people that customers let act for them (client.go, and oauth.go, where the shop is their OAuth provider),
 // the keys that sign access tokens (key.go), addresses (address.go), and reward points, which are moved
 // only as branches of transactions (points.go, participant.go).
 //
@@ -26,6 +27,13 @@
 // transaction. Every process that verifies tokens asks for new rows every two seconds (identity.Feed), and refuses those
 // tokens within five; what moves money, and what only staff may do, asks at the moment (GetStanding), and is not done while
 // nobody answers.
+//
+// # Other people's programs
+//
+// What a customer lets a program do is a session of theirs: it is in their list, rotates its refresh tokens, and ends, as any
+// other. Its access tokens are opaque; the gateway swaps them, for two minutes, for tokens that say whose program it is and
+// for what. With those a program does what its scopes name and nothing else (identity.Principal.Within), and never more than a
+// customer may, whoever let it.
 //
 // # Limits
 //

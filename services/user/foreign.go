@@ -71,11 +71,11 @@ func returnPath(in *user.StartSignInInput) string {
 }
 
 func setSignInCookie(value string) string {
-	c := http.Cookie{Name: signInCookie, Value: value, Path: "/", MaxAge: int(signInLife.Seconds()), Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	age := int(signInLife.Seconds())
 	if value == "" {
-		c.MaxAge = -1
+		age = -1
 	}
-	return c.String()
+	return (&http.Cookie{Name: signInCookie, Value: value, Path: "/", MaxAge: age, Secure: true, HttpOnly: true, SameSite: http.SameSiteLaxMode}).String()
 }
 
 // FinishAtProvider is where the provider sends the browser back to. Malformed, code sign_in_failed, is the answer to a browser

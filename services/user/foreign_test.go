@@ -89,6 +89,7 @@ func newIDP(t *testing.T) *idp {
 }
 
 func (p *idp) idToken(t *testing.T, l *login) string {
+	t.Helper()
 	claims := jwt.MapClaims{
 		"iss": p.URL, "aud": "shop", "sub": "sub-1", "nonce": l.nonce, "iat": time.Now().Unix(), "exp": time.Now().Add(time.Hour).Unix(),
 		"email": "new@id.example", "email_verified": true, "name": "New Comer",

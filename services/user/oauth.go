@@ -2,7 +2,6 @@ package user
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"errors"
 	"net/http"
 	"slices"
@@ -111,16 +110,22 @@ func (c opClient) ClockSkew() time.Duration             { return 0 }
 func (c opClient) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
 }
+
 func (c opClient) GrantTypes() []oidc.GrantType {
 	return []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeRefreshToken}
 }
+
 func (c opClient) AuthMethod() oidc.AuthMethod {
 	if c.Secret == nil {
 		return oidc.AuthMethodNone
 	}
 	return oidc.AuthMethodBasic
 }
-func (c opClient) RestrictAdditionalIdTokenScopes() func([]string) []string     { return none }
+
+// RestrictAdditionalIdTokenScopes is written as the interface has it.
+func (c opClient) RestrictAdditionalIdTokenScopes() func([]string) []string { //nolint:staticcheck // see above
+	return none
+}
 func (c opClient) RestrictAdditionalAccessTokenScopes() func([]string) []string { return none }
 
 func none([]string) []string { return nil }
@@ -429,7 +434,7 @@ func (*opStore) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm,
 func (o *opStore) KeySet(context.Context) ([]op.Key, error) {
 	var keys []op.Key
 	for id, k := range o.s.idKeys.Load().byID {
-		keys = append(keys, opKey{id, (*ecdsa.PublicKey)(k)})
+		keys = append(keys, opKey{id, k})
 	}
 	return keys, nil
 }

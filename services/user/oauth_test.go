@@ -392,7 +392,7 @@ func TestOAuth_otherGrantsAreNone(t *testing.T) {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		if err != nil || resp.StatusCode < 400 || strings.Contains(string(b), "access_token") {
 			t.Errorf("%s: %s %s", grant, resp.Status, b)
 		}

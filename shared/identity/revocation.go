@@ -83,7 +83,7 @@ func (f *Feed) Run(ctx context.Context, log *slog.Logger) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(pause*9/10 + rand.N(pause/10)): // not all at the same moment
+		case <-time.After(pause*9/10 + rand.N(pause/10)): //nolint:gosec // so that not all ask at the same moment
 		}
 	}
 }
