@@ -32,6 +32,8 @@ require github.com/tink-crypto/tink-go/v2 v2.9.0
 
 require github.com/cedar-policy/cedar-go v1.9.0
 
+require github.com/spiffe/go-spiffe/v2 v2.9.0
+
 require (
 	github.com/MicahParks/jwkset v0.11.4 // indirect
 	github.com/armon/go-metrics v0.4.1 // indirect

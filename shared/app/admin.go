@@ -20,8 +20,8 @@ const checkTime = 900 * time.Millisecond
 
 // admin is the second port of a service: health, metrics, profiles. The gateway never routes to it.
 //
-// /livez says that the process runs and asks nobody. /readyz says that the service can serve: its own database answers
-// and it is not draining. It never asks another service, or one outage would become everybody's.
+// /livez says that the process runs and asks nobody. /readyz says that the service can serve: its own database answers,
+// it can prove who it is, and it is not draining. It never asks another service, or one outage would become everybody's.
 type admin struct {
 	ready   atomic.Bool
 	drained atomic.Bool // has left Consul and serves on for those who have not noticed
@@ -46,6 +46,7 @@ func newAdmin(metrics prometheus.Gatherer) *admin {
 	return a
 }
 
+// check makes /readyz ask c, too; its error is shown to whoever asks.
 func (a *admin) check(c func(context.Context) error) { a.checks = append(a.checks, c) }
 
 func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +65,7 @@ func (a *admin) readiness(ctx context.Context) error {
 	}
 	for _, check := range a.checks {
 		if err := check(ctx); err != nil {
-			return errors.New("the database does not answer") // the cause may name hosts and logins
+			return err
 		}
 	}
 	return nil

@@ -29,6 +29,7 @@ import (
 	"souk/shared/httpapi"
 	"souk/shared/identity"
 	"souk/shared/mesh"
+	"souk/shared/peer"
 	"souk/shared/postgres"
 	"souk/shared/registry"
 	"souk/shared/telemetry"
@@ -48,6 +49,8 @@ type Config struct {
 	Zone          string     `env:"ZONE"`                  // where it runs; told to others
 	Weight        string     `env:"WEIGHT" envDefault:"1"` // how much of the calls it takes, against 1 of the others
 	ConsulAddr    string     `env:"CONSUL_HTTP_ADDR" envDefault:"127.0.0.1:8500"`
+	MTLS          Switch     `env:"MTLS" envDefault:"on"` // between services; off is for tests of one service alone
+	CallsAlso     string     `env:"CALLS_ALSO"`           // lines besides those of peer's table, for callers that are not the shop's
 	DatabaseURL   Secret     `env:"DATABASE_URL"`
 	DatabaseConns int        `env:"DATABASE_MAX_CONNS" envDefault:"10"`
 	Migrate       Migrate    `env:"MIGRATE" envDefault:"start"`
@@ -64,6 +67,17 @@ type Secret string
 
 // String hides the secret from fmt and slog.
 func (Secret) String() string { return "***" }
+
+// Switch is "on" or "off".
+type Switch bool
+
+// UnmarshalText accepts the two words.
+func (s *Switch) UnmarshalText(text []byte) error {
+	if *s = string(text) == "on"; !*s && string(text) != "off" {
+		return fmt.Errorf(`%q is neither "on" nor "off"`, text)
+	}
+	return nil
+}
 
 // Migrate says who brings the schema up to date: the service when it starts ("start"), or somebody else, for whom it
 // waits ("wait").
@@ -96,6 +110,9 @@ type App struct {
 	started   time.Time
 	registry  *registry.Registry
 	mesh      *mesh.Mesh
+	self      *registry.Identity
+	peers     *peer.Peers // nil where mutual TLS is off
+	calls     peer.Table
 	db        *gorm.DB
 	admin     *admin
 	feed      *identity.Feed
@@ -221,8 +238,11 @@ func open(ctx context.Context, name string, getenv map[string]string, logTo io.W
 	if err != nil {
 		return nil, err
 	}
+	if err := a.knowPeers(metrics); err != nil {
+		return nil, err
+	}
 	a.mesh = mesh.New(mesh.Config{Caller: name}, mesh.Deps{
-		Resolver: a.registry, Log: a.Log, Metrics: metrics,
+		Resolver: a.registry, Log: a.Log, Metrics: metrics, TLS: a.toPeer,
 		Wrap: func(rt http.RoundTripper) http.RoundTripper { return crash.Transport(telemetry.Transport(rt)) },
 	})
 	a.Mesh = a.mesh.Client()
@@ -265,7 +285,12 @@ func (a *App) Database(ctx context.Context, sets ...postgres.MigrationSet) (*gor
 	if err != nil {
 		return nil, err
 	}
-	a.admin.check(func(ctx context.Context) error { return postgres.Ping(ctx, db) })
+	a.admin.check(func(ctx context.Context) error {
+		if postgres.Ping(ctx, db) != nil { // the cause may name hosts and logins
+			return errors.New("the database does not answer")
+		}
+		return nil
+	})
 	return db, nil
 }
 
@@ -295,8 +320,16 @@ func (a *App) retry(ctx context.Context, what string, try func() error) error {
 
 // Calls says which services this one calls, so that where they are is known before the first call: Consul may be away by
 // then. The user service, which has the keys of every token, is always among them.
+//
+// It fails for one that the call table does not let this service call.
 func (a *App) Calls(services ...string) error {
-	return a.registry.Watch(append(services, "user")...)
+	services = append(services, "user")
+	for _, s := range services {
+		if s != a.Name && !a.calls.Knows(a.Name, s) {
+			return fmt.Errorf("%s would call %s, which the call table does not allow", a.Name, s)
+		}
+	}
+	return a.registry.Watch(services...)
 }
 
 // Go runs loop beside the server until the service stops; the loop returns when its context ends. A loop that fails
@@ -325,12 +358,21 @@ const (
 	leaveTime  = 2 * time.Second  // to tell Consul; it may be away
 )
 
-// Serve serves until ctx ends, then drains. It returns nil after a clean stop.
-func (a *App) Serve(ctx context.Context) error {
+// Serve serves the other services of the shop until ctx ends, then drains. It returns nil after a clean stop.
+func (a *App) Serve(ctx context.Context) error { return a.serve(ctx, false) }
+
+// ServePublic is Serve for the edge of the shop, where people call, who have no certificate: it is plain HTTP, and TLS is the
+// business of what stands before it. The edge calls the other services as any of them does.
+func (a *App) ServePublic(ctx context.Context) error { return a.serve(ctx, true) }
+
+func (a *App) serve(ctx context.Context, public bool) error {
 	if a.migrating {
 		return fmt.Errorf("%s has no database to migrate", a.Name)
 	}
 	if err := a.HTTP.Undeclared(); err != nil {
+		return err
+	}
+	if err := a.prove(ctx); err != nil {
 		return err
 	}
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.Config.ServiceAddr)
@@ -348,6 +390,10 @@ func (a *App) Serve(ctx context.Context) error {
 	server := &http.Server{
 		Handler:           crash.Handler(telemetry.Handler(a.draining(a.HTTP.Handler()))),
 		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(a.Log.Handler(), slog.LevelWarn), // of handshakes, mostly
+	}
+	if a.peers != nil && !public {
+		l = a.known(server, l)
 	}
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -54,6 +54,9 @@ const RequestID = "X-Request-Id"
 // maxAnswer bounds what a client reads of an answer, in bytes.
 const maxAnswer = 8 << 20
 
+// CallerRefused is the code of the problem with which a service answers another one that may not call it.
+const CallerRefused = "caller_refused"
+
 type keyKey struct{}
 
 // WithKey returns a context under which Call sends key as the Idempotency-Key of a keyed route.
@@ -92,7 +95,11 @@ func (r Route[In, Out]) Call(ctx context.Context, client *http.Client, in *In) (
 		return nil, fmt.Errorf("call %s: %w", r.ID, unanswered(ctx, r.Service, err))
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
-		return nil, fmt.Errorf("call %s: %w", r.ID, fault.OfResponse(resp.StatusCode, body))
+		f := fault.OfResponse(resp.StatusCode, body)
+		if f.Code == CallerRefused { // no doing of whoever the call is for
+			f = fault.New(fault.Upstream, "", "%s does not take calls from here", r.Service).Because(f)
+		}
+		return nil, fmt.Errorf("call %s: %w", r.ID, f)
 	}
 	out, err := decode[Out](resp, body)
 	if err != nil {

@@ -6,6 +6,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -52,6 +53,7 @@ type Server struct {
 	around func(http.Handler) http.Handler
 	// answers is where answers to keyed requests are kept; nil keeps them in the clear.
 	answers *seal.Column[[]byte]
+	peers  func(*http.Request, string) error
 	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
 	// and spans name a route as its callers' do.
 	templates map[string]string
@@ -64,7 +66,7 @@ func New(cfg Config) *Server {
 	s := &Server{cfg: cfg, engine: newEngine(), seen: newMetrics(cfg.Metrics), templates: map[string]string{}, declared: map[string]bool{}, quiet: map[string]bool{}}
 	cfg.Metrics.MustRegister(policy.Metrics()...)
 	s.Admit(inflightLimit)
-	s.engine.Use(s.observe, s.recover, s.admit, s.inherit, readable, s.limitTime, limitBody)
+	s.engine.Use(s.observe, s.recover, s.known, s.admit, s.inherit, readable, s.limitTime, limitBody)
 	s.engine.NoRoute(s.refuse(fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")))
 	s.engine.NoMethod(s.refuse(fault.New(fault.Method, "method_not_allowed", "this path does not take that method")))
 	return s
@@ -98,6 +100,21 @@ func (s *Server) Handler() http.Handler {
 // Around puts outer around the whole server, even before a request gets its name and its log event. It is for the edge,
 // where headers that are believed further in must be removed first. Call it at most once, before Handler.
 func (s *Server) Around(outer func(http.Handler) http.Handler) { s.around = outer }
+
+// AskPeers has may say, before anything else is done for a request, whether the service at the other end of its connection
+// may call that route, by its template; the template is empty where there is nothing. Call it before serving. Without it
+// everybody may.
+func (s *Server) AskPeers(may func(r *http.Request, template string) error) { s.peers = may }
+
+// known refuses callers that may not call.
+func (s *Server) known(c *gin.Context) {
+	if s.peers == nil {
+		return
+	}
+	if err := s.peers(c.Request, cmp.Or(s.templates[c.FullPath()], c.FullPath())); err != nil {
+		writeProblem(c, err)
+	}
+}
 
 // Fallback makes h answer what no operation does, in place of the 404 problem. NameRoute says what it was.
 func (s *Server) Fallback(h http.Handler) {

@@ -28,17 +28,22 @@ func (r *Registry) path(service string) string {
 	return filepath.Join(r.stateDir, "mesh", url.PathEscape(service)+".json")
 }
 
-// save writes the copy. Whoever reads meanwhile, or after a crash, has the old one or the new one.
+// save writes the copy.
 func (r *Registry) save(service string, set []Instance) error {
-	b, err := json.Marshal(saved{At: r.now().UTC(), Instances: set})
+	return write(r.path(service), saved{At: r.now().UTC(), Instances: set})
+}
+
+// write puts v into a file that its owner alone may read. Whoever reads meanwhile, or after a crash, has the old one or the
+// new one.
+func write(path string, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	path := r.path(service)
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // with mode 0600
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 
 	"github.com/hashicorp/consul/api"
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,8 @@ type metrics struct {
 	updates        *prometheus.CounterVec // changes of an instance set
 	errors         *prometheus.CounterVec // by callee and kind: timeout, network, status, other
 	staleness      *prometheus.Desc       // seconds an answer has been overdue
+	notAfter       *prometheus.Desc       // when our certificate ends
+	identity       atomic.Pointer[Identity]
 }
 
 func newMetrics(r *Registry, reg prometheus.Registerer) (*metrics, error) {
@@ -38,6 +41,8 @@ func newMetrics(r *Registry, reg prometheus.Registerer) (*metrics, error) {
 		errors:         counter("mesh_resolver_errors_total", "Failed look-ups of a callee.", "callee", "kind"),
 		staleness: prometheus.NewDesc("mesh_resolver_staleness_seconds",
 			"How long the instance set of a callee has been overdue; 0 while Consul answers.", []string{"callee"}, nil),
+		notAfter: prometheus.NewDesc("mesh_identity_not_after_seconds",
+			"When the certificate of this service ends, in Unix time; missing while there is none.", nil, nil),
 	}
 	if reg == nil {
 		return m, nil
@@ -50,14 +55,22 @@ func newMetrics(r *Registry, reg prometheus.Registerer) (*metrics, error) {
 	return m, nil
 }
 
-// Describe and Collect make the staleness of every watch a metric.
-func (m *metrics) Describe(ch chan<- *prometheus.Desc) { ch <- m.staleness }
+// Describe and Collect make metrics of the staleness of every watch and of the age of our credentials.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.staleness
+	ch <- m.notAfter
+}
 
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.r.mu.RLock()
 	defer m.r.mu.RUnlock()
 	for service, w := range m.r.watches {
 		ch <- prometheus.MustNewConstMetric(m.staleness, prometheus.GaugeValue, w.staleness(m.r.now()).Seconds(), service)
+	}
+	if i := m.identity.Load(); i != nil {
+		if c := i.held.Load(); c != nil {
+			ch <- prometheus.MustNewConstMetric(m.notAfter, prometheus.GaugeValue, float64(c.Certificate.Leaf.NotAfter.Unix()))
+		}
 	}
 }
 

@@ -26,8 +26,11 @@ type Config struct {
 	// TokenFile holds the ACL token, and is read again when Consul refuses it. Empty means CONSUL_HTTP_TOKEN_FILE, or else
 	// CONSUL_HTTP_TOKEN.
 	TokenFile string
-	// StateDir is where copies of the instance sets are kept, so that a process can start while Consul is away. Empty keeps
-	// none. Processes may share it.
+	// GRPCAddr is where Consul's servers sign certificates: host:port, or a URL that begins with https. Empty means
+	// CONSUL_GRPC_ADDR, or else port 8502 of the agent's host.
+	GRPCAddr string
+	// StateDir is where copies of the instance sets and of the credentials are kept, so that a process can start while Consul
+	// is away. Empty keeps none. Processes of one service may share it.
 	StateDir string
 }
 
@@ -42,6 +45,7 @@ type Deps struct {
 type Registry struct {
 	consul    *api.Client
 	transport *http.Transport
+	signer    *signer
 	stateDir  string
 	log       *slog.Logger
 	now       func() time.Time
@@ -78,9 +82,14 @@ func New(cfg Config, deps Deps) (*Registry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure TLS to Consul: %w", err)
 	}
+	var token *tokenFile
 	if path := cmp.Or(cfg.TokenFile, conf.TokenFile); path != "" {
-		client.Transport = &tokenFile{path: path, next: client.Transport, log: r.log}
+		token = &tokenFile{path: path, next: client.Transport, log: r.log}
+		client.Transport = token
 		conf.Token, conf.TokenFile = "", "" // or the client would read it once and for ever
+	}
+	if r.signer, err = newSigner(cmp.Or(cfg.GRPCAddr, os.Getenv(api.GRPCAddrEnvName)), conf, token); err != nil {
+		return nil, err
 	}
 	conf.HttpClient = client
 	if r.consul, err = api.NewClient(conf); err != nil {

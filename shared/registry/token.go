@@ -19,10 +19,7 @@ type tokenFile struct {
 
 // RoundTrip is part of http.RoundTripper.
 func (f *tokenFile) RoundTrip(req *http.Request) (*http.Response, error) {
-	used := f.token.Load()
-	if used == nil {
-		used = f.read()
-	}
+	used := f.load()
 	if used != nil {
 		req = req.Clone(req.Context())
 		req.Header.Set("X-Consul-Token", *used)
@@ -32,6 +29,21 @@ func (f *tokenFile) RoundTrip(req *http.Request) (*http.Response, error) {
 		f.read()
 	}
 	return resp, err
+}
+
+func (f *tokenFile) load() *string {
+	if used := f.token.Load(); used != nil {
+		return used
+	}
+	return f.read()
+}
+
+// get is the token; empty while there is none.
+func (f *tokenFile) get() string {
+	if token := f.load(); token != nil {
+		return *token
+	}
+	return ""
 }
 
 func (f *tokenFile) read() *string {

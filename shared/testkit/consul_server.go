@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/hashicorp/consul/api"
 )
 
 // ConsulConfig says how to start a Consul agent. The zero value is a private one for tests: free ports, everything in
@@ -20,8 +22,11 @@ type ConsulConfig struct {
 	// Dir holds the agent's log and pid file, and is kept when it stops. Empty means a temporary folder that is
 	// removed when the agent stops.
 	Dir string
-	// HTTPPort on 127.0.0.1; 0 picks a free one.
-	HTTPPort int
+	// HTTPPort and GRPCPort on 127.0.0.1; 0 picks a free one.
+	HTTPPort, GRPCPort int
+	// Management is the token, a UUID, that may do everything, and turns ACLs on: who brings none may do nothing. Empty leaves
+	// them off.
+	Management string
 	// Keep stores the agent's state, its certificate authority included, in Dir, so that a restarted agent is the
 	// same one. Otherwise everything is in memory.
 	Keep bool
@@ -38,11 +43,14 @@ type ConsulConfig struct {
 type ConsulServer struct {
 	// Addr of the HTTP API, host:port.
 	Addr string
+	// GRPC is where it signs certificates, host:port.
+	GRPC string
 	// Dir holds server.log, and the state when it is kept.
 	Dir string
 
-	process *process
-	pid     int
+	management string
+	process    *process
+	pid        int
 }
 
 // ErrNoConsul says that this machine has no consul program.
@@ -93,7 +101,7 @@ func StartConsul(ctx context.Context, cfg ConsulConfig) (*ConsulServer, error) {
 	begin := time.Now()
 	// A port found free may be taken before the agent binds it.
 	for attempt := 1; ; attempt++ {
-		s := &ConsulServer{Dir: cfg.Dir}
+		s := &ConsulServer{Dir: cfg.Dir, management: cfg.Management}
 		err := s.launch(ctx, cfg, bin, private)
 		if err == nil {
 			fmt.Fprintf(cfg.Log, "consul: leads on %s after %s (pid %d)\n", s.Addr, time.Since(begin).Round(time.Millisecond), s.pid)
@@ -110,7 +118,7 @@ func StartConsul(ctx context.Context, cfg ConsulConfig) (*ConsulServer, error) {
 
 // launch starts the agent on ports free at the moment and waits for its first leader.
 func (s *ConsulServer) launch(ctx context.Context, cfg ConsulConfig, bin string, private bool) error {
-	ports := [3]int{cfg.HTTPPort} // HTTP, server RPC, serf
+	ports := [4]int{cfg.HTTPPort, cfg.GRPCPort} // HTTP, gRPC, server RPC, serf
 	for i := range ports {
 		if ports[i] != 0 {
 			continue
@@ -120,12 +128,12 @@ func (s *ConsulServer) launch(ctx context.Context, cfg ConsulConfig, bin string,
 			return err
 		}
 	}
-	// Gossip, DNS, gRPC and the usage report have no user here; the WAN port would only be one more to collide on.
+	// Gossip, DNS and the usage report have no user here; the WAN port would only be one more to collide on.
 	settings := map[string]any{
 		"node_name":            "souk",
 		"bind_addr":            "127.0.0.1",
 		"client_addr":          "127.0.0.1",
-		"ports":                map[string]int{"http": ports[0], "server": ports[1], "serf_lan": ports[2], "serf_wan": -1, "dns": -1, "grpc": -1, "grpc_tls": -1},
+		"ports":                map[string]int{"http": ports[0], "grpc": ports[1], "server": ports[2], "serf_lan": ports[3], "serf_wan": -1, "dns": -1, "grpc_tls": -1},
 		"connect":              map[string]any{"enabled": true},
 		"disable_update_check": true,
 		"log_level":            "warn",
@@ -137,6 +145,12 @@ func (s *ConsulServer) launch(ctx context.Context, cfg ConsulConfig, bin string,
 		settings["data_dir"] = filepath.Join(s.Dir, "data")
 		settings["ui_config"] = map[string]any{"enabled": true}
 		settings["performance"] = map[string]any{"raft_multiplier": 1} // elect in a second, not in five
+	}
+	if cfg.Management != "" {
+		settings["acl"] = map[string]any{
+			"enabled": true, "default_policy": "deny",
+			"tokens": map[string]string{"initial_management": cfg.Management, "agent": cfg.Management}, // this file has it anyway
+		}
 	}
 	b, err := json.MarshalIndent(settings, "", "  ")
 	if err != nil {
@@ -150,12 +164,12 @@ func (s *ConsulServer) launch(ctx context.Context, cfg ConsulConfig, bin string,
 	if !cfg.Keep {
 		argv = append(argv, "-dev")
 	}
-	s.Addr = loopback(ports[0])
+	s.Addr, s.GRPC = loopback(ports[0]), loopback(ports[1])
 	process, err := start(ctx, command{argv: argv, dir: s.Dir, stop: syscall.SIGTERM, detach: cfg.Detach, started: cfg.Started, wipe: private})
 	if err != nil {
 		return fmt.Errorf("start consul: %w", err)
 	}
-	if err := process.await(ctx, "consul", s.hasLeader); err != nil {
+	if err := process.await(ctx, "consul", s.answers); err != nil {
 		return err
 	}
 	if process.pid == 0 {
@@ -167,6 +181,32 @@ func (s *ConsulServer) launch(ctx context.Context, cfg ConsulConfig, bin string,
 	return nil
 }
 
+// Token makes a token that may register service, and nothing else, and see where everybody is. The agent must have been
+// started with a Management token.
+func (s *ConsulServer) Token(ctx context.Context, service string) (string, error) {
+	client, err := s.Client(s.management)
+	if err != nil {
+		return "", err
+	}
+	opts := (&api.WriteOptions{}).WithContext(ctx)
+	policy := &api.ACLPolicy{Name: service, Rules: fmt.Sprintf(
+		"service %q { policy = \"write\" }\nservice_prefix \"\" { policy = \"read\" }\nnode_prefix \"\" { policy = \"read\" }", service)}
+	if _, _, err := client.ACL().PolicyCreate(policy, opts); err != nil {
+		return "", fmt.Errorf("make a policy for %s: %w", service, err)
+	}
+	token, _, err := client.ACL().TokenCreate(&api.ACLToken{Description: service, Policies: []*api.ACLLink{{Name: service}}}, opts)
+	if err != nil {
+		return "", fmt.Errorf("make a token for %s: %w", service, err)
+	}
+	return token.SecretID, nil
+}
+
+// Client of the agent's API with a token.
+func (s *ConsulServer) Client(token string) (*api.Client, error) {
+	// No idle connection outlives the question.
+	return api.NewClient(&api.Config{Address: s.Addr, Token: token, HttpClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+}
+
 // PID of the agent.
 func (s *ConsulServer) PID() int { return s.pid }
 
@@ -176,6 +216,18 @@ func (s *ConsulServer) Stop(ctx context.Context) error {
 		return fmt.Errorf("stop consul: %w", err)
 	}
 	return nil
+}
+
+// answers tells whether the agent has a leader and, where it has ACLs, knows who may do everything.
+func (s *ConsulServer) answers(ctx context.Context) error {
+	if err := s.hasLeader(ctx); err != nil || s.management == "" {
+		return err
+	}
+	client, err := s.Client(s.management)
+	if err == nil {
+		_, _, err = client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
+	}
+	return err
 }
 
 // hasLeader asks the agent for its leader; none yet is an error.

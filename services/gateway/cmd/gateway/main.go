@@ -24,5 +24,5 @@ func serve(ctx context.Context, a *app.App) error {
 	if err := a.Calls(gateway.Services()...); err != nil {
 		return err
 	}
-	return a.Serve(ctx)
+	return a.ServePublic(ctx)
 }
