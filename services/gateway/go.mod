@@ -20,6 +20,7 @@ require github.com/tink-crypto/tink-go/v2 v2.9.0 // indirect
 require (
 	github.com/cedar-policy/cedar-go v1.9.0 // indirect
 	github.com/go-json-experiment/json v0.0.0-20260820222146-c27c302e5fc3 // indirect
+	github.com/spiffe/go-spiffe/v2 v2.9.0 // indirect
 )
 
 require (
