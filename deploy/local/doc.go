@@ -15,7 +15,7 @@
 // # What it leaves on the machine
 //
 // Everything of a shop is in its run directory: state.json (readable by its owner only, for it holds the databases'
-// passwords) and the logs. Only the data of PostgreSQL and Consul lies in the folder for temporary files, see
+// passwords), the services' tokens for Consul, what they keep for a start without it, and the logs. Only the data of PostgreSQL and Consul lies in the folder for temporary files, see
 // [testkit.ServerDir]. A shop is fresh each time: Down removes the data and the state, and leaves the logs to read.
 //
 // # Whom it signals

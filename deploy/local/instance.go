@@ -188,10 +188,10 @@ func (s *Shop) environment(in *instanceState, extra []string) []string {
 		"SERVICE_ADDR="+address(in.Port),
 		"ADMIN_ADDR="+address(in.AdminPort),
 		"ADVERTISE_HOST=127.0.0.1",
-		"CONSUL_HTTP_ADDR="+s.Consul,
 		"INSTANCE="+in.Name,
 		"STATE_DIR="+filepath.Join(s.cfg.RunDir, "state", in.Name),
 	)
+	env = append(env, s.consulEnv(in.Service)...)
 	if os.Getenv("LOG_LEVEL") == "" {
 		env = append(env, "LOG_LEVEL=info")
 	}
@@ -285,7 +285,7 @@ func (s *Shop) waitReady(ctx context.Context, in *instanceState) error {
 
 // ready asks the instance itself.
 func (s *Shop) ready(ctx context.Context, in *instanceState) error {
-	status, _, err := get(ctx, "http://"+address(in.AdminPort)+"/readyz")
+	status, _, err := get(ctx, "http://"+address(in.AdminPort)+"/readyz", "")
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("/readyz says %d", status)
 	}
@@ -294,7 +294,7 @@ func (s *Shop) ready(ctx context.Context, in *instanceState) error {
 
 // passing asks Consul for the instance.
 func (s *Shop) passing(ctx context.Context, in *instanceState) error {
-	status, body, err := get(ctx, "http://"+s.Consul+"/v1/health/service/"+url.PathEscape(in.Service)+"?passing=1")
+	status, body, err := get(ctx, "http://"+s.Consul+"/v1/health/service/"+url.PathEscape(in.Service)+"?passing=1", s.state.Management)
 	if err != nil {
 		return fmt.Errorf("ask consul: %w", err)
 	}
@@ -323,7 +323,7 @@ func (s *Shop) answers(ctx context.Context) error {
 	var status int
 	var err error
 	if !poll(ctx, 25*time.Millisecond, func() bool {
-		status, _, err = get(ctx, s.Gateway+"/api/v1/products?page_size=1")
+		status, _, err = get(ctx, s.Gateway+"/api/v1/products?page_size=1", "")
 		return err == nil && status == http.StatusOK
 	}) {
 		return fmt.Errorf("the gateway does not show the catalogue: status %d: %w", status, errors.Join(err, ctx.Err()))
@@ -378,10 +378,14 @@ var client = &http.Client{ //nolint:gochecknoglobals // never changes
 	Transport: &http.Transport{DisableKeepAlives: true},
 }
 
-func get(ctx context.Context, address string) (status int, body []byte, err error) {
+// get asks, with a token for Consul or an empty one.
+func get(ctx context.Context, address, token string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, http.NoBody)
 	if err != nil {
 		return 0, nil, err
+	}
+	if token != "" {
+		req.Header.Set("X-Consul-Token", token)
 	}
 	resp, err := client.Do(req)
 	if err != nil {

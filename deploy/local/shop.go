@@ -165,7 +165,8 @@ func (s *Shop) clean() error {
 	return s.removeData()
 }
 
-// removeData removes the folders of the two servers, unless PostgreSQL still runs in one: then the run directory was
+// removeData removes the folders of the two servers, and the services' tokens and what they keep for a start without Consul,
+// private keys among it, unless PostgreSQL still runs in one: then the run directory was
 // removed from under a running shop.
 func (s *Shop) removeData() error {
 	data := filepath.Join(s.postgresDir(), "data")
@@ -175,7 +176,8 @@ func (s *Shop) removeData() error {
 			return fmt.Errorf("a PostgreSQL of a shop whose state is lost still runs in %s: stop it with `kill -INT %s`", data, pid)
 		}
 	}
-	return errors.Join(os.RemoveAll(s.postgresDir()), os.RemoveAll(s.consulDir()), os.RemoveAll(s.kekDir()))
+	return errors.Join(os.RemoveAll(s.postgresDir()), os.RemoveAll(s.consulDir()), os.RemoveAll(s.kekDir()),
+		os.RemoveAll(filepath.Join(s.cfg.RunDir, "tokens")), os.RemoveAll(filepath.Join(s.cfg.RunDir, "state")))
 }
 
 func (s *Shop) postgresDir() string {
@@ -205,7 +207,7 @@ func (s *Shop) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	st := &state{Boot: boot, BinDir: s.cfg.binDir(), Passwords: map[string]string{}}
+	st := &state{Boot: boot, BinDir: s.cfg.binDir(), Passwords: map[string]string{}, Management: newKey()}
 	if st.Postgres.Port, err = s.port(ctx, 5433); err != nil {
 		return err
 	}
@@ -216,6 +218,9 @@ func (s *Shop) prepare(ctx context.Context) error {
 		if st.TestID.Port, err = s.port(ctx, testIDPort); err != nil {
 			return err
 		}
+	}
+	if st.Consul.GRPCPort, err = s.port(ctx, 8502); err != nil {
+		return err
 	}
 	st.Postgres.Dir, st.Consul.Dir = s.postgresDir(), s.consulDir()
 	for _, service := range services {
@@ -271,6 +276,11 @@ func (s *Shop) startServers(ctx context.Context) error {
 			return err
 		}
 		s.say("consul leads on %s after %s", s.Consul, since(begin))
+		begin = time.Now()
+		if err := s.secureConsul(ctx); err != nil {
+			return err
+		}
+		s.say("a token per service, and none for anybody else, in %s", since(begin))
 		return nil
 	})
 	return g.Wait()
@@ -302,7 +312,8 @@ func (s *Shop) startConsul(ctx context.Context) error {
 		})
 	}
 	server, err := testkit.StartConsul(ctx, testkit.ConsulConfig{
-		Dir: s.state.Consul.Dir, HTTPPort: s.state.Consul.Port, Keep: true, Detach: s.cfg.Detach, Started: started,
+		Dir: s.state.Consul.Dir, HTTPPort: s.state.Consul.Port, GRPCPort: s.state.Consul.GRPCPort,
+		Management: s.state.Management, Keep: true, Detach: s.cfg.Detach, Started: started,
 	})
 	if err != nil {
 		return err

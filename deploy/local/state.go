@@ -13,21 +13,23 @@ import (
 
 // state is what state.json remembers of a shop, so that another process can find it, steer it and take it down.
 type state struct {
-	Boot      string            `json:"boot"`
-	Started   time.Time         `json:"started"` // of the first process
-	BinDir    string            `json:"bin_dir"`
-	Postgres  serverState       `json:"postgres"`
-	Passwords map[string]string `json:"passwords"` // by login
-	Consul    serverState       `json:"consul"`
-	TestID    serverState       `json:"test_id"` // without a port there is none
-	Instances []*instanceState  `json:"instances"`
+	Boot       string            `json:"boot"`
+	Started    time.Time         `json:"started"` // of the first process
+	BinDir     string            `json:"bin_dir"`
+	Postgres   serverState       `json:"postgres"`
+	Passwords  map[string]string `json:"passwords"`  // by login
+	Management string            `json:"management"` // the token that may do everything in Consul
+	Consul     serverState       `json:"consul"`
+	TestID     serverState       `json:"test_id"` // without a port there is none
+	Instances  []*instanceState  `json:"instances"`
 }
 
 type serverState struct {
 	Process
 
-	Port int    `json:"port"`
-	Dir  string `json:"dir"`
+	Port     int    `json:"port"`
+	GRPCPort int    `json:"grpc_port,omitempty"` // Consul's
+	Dir      string `json:"dir"`
 }
 
 // instanceState is one instance of a service. Its ports are its own for the life of the shop.

@@ -47,10 +47,11 @@ type ConsulServer struct {
 	GRPC string
 	// Dir holds server.log, and the state when it is kept.
 	Dir string
+	// Management is the token that may do everything; empty where there are no ACLs.
+	Management string
 
-	management string
-	process    *process
-	pid        int
+	process *process
+	pid     int
 }
 
 // ErrNoConsul says that this machine has no consul program.
@@ -101,7 +102,7 @@ func StartConsul(ctx context.Context, cfg ConsulConfig) (*ConsulServer, error) {
 	begin := time.Now()
 	// A port found free may be taken before the agent binds it.
 	for attempt := 1; ; attempt++ {
-		s := &ConsulServer{Dir: cfg.Dir, management: cfg.Management}
+		s := &ConsulServer{Dir: cfg.Dir, Management: cfg.Management}
 		err := s.launch(ctx, cfg, bin, private)
 		if err == nil {
 			fmt.Fprintf(cfg.Log, "consul: leads on %s after %s (pid %d)\n", s.Addr, time.Since(begin).Round(time.Millisecond), s.pid)
@@ -184,7 +185,7 @@ func (s *ConsulServer) launch(ctx context.Context, cfg ConsulConfig, bin string,
 // Token makes a token that may register service, and nothing else, and see where everybody is. The agent must have been
 // started with a Management token.
 func (s *ConsulServer) Token(ctx context.Context, service string) (string, error) {
-	client, err := s.Client(s.management)
+	client, err := s.Client(s.Management)
 	if err != nil {
 		return "", err
 	}
@@ -220,10 +221,10 @@ func (s *ConsulServer) Stop(ctx context.Context) error {
 
 // answers tells whether the agent has a leader and, where it has ACLs, knows who may do everything.
 func (s *ConsulServer) answers(ctx context.Context) error {
-	if err := s.hasLeader(ctx); err != nil || s.management == "" {
+	if err := s.hasLeader(ctx); err != nil || s.Management == "" {
 		return err
 	}
-	client, err := s.Client(s.management)
+	client, err := s.Client(s.Management)
 	if err == nil {
 		_, _, err = client.ACL().TokenReadSelf((&api.QueryOptions{}).WithContext(ctx))
 	}
