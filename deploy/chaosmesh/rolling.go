@@ -18,7 +18,6 @@ import (
 	"souk/shared/contract/order"
 	"souk/shared/mesh"
 	"souk/shared/money"
-	"souk/shared/registry"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -110,7 +109,7 @@ func rollShop(ctx context.Context, dir string) (bought samples, broken []error, 
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, shop.Down(context.WithoutCancel(ctx))) }()
-	reg, err := registry.New(registry.Config{Addr: shop.Consul}, registry.Deps{})
+	reg, err := shop.Registry("management")
 	if err != nil {
 		return nil, nil, err
 	}

@@ -77,6 +77,7 @@ type Caller struct {
 	*http.Client
 	Registry *registry.Registry
 	Peers    *peer.Peers
+	*registry.Identity
 
 	mesh *mesh.Mesh
 	end  func()
@@ -90,7 +91,7 @@ func (s *Shop) Call(ctx context.Context, service string) (*Caller, error) {
 	}
 	self := reg.Identity(service)
 	log, metrics := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	c := &Caller{Registry: reg, Peers: peer.New(peer.Config{Service: service, Source: self, Log: log, Metrics: metrics})}
+	c := &Caller{Registry: reg, Identity: self, Peers: peer.New(peer.Config{Service: service, Source: self, Log: log, Metrics: metrics})}
 	c.mesh = mesh.New(mesh.Config{Caller: service}, mesh.Deps{Resolver: reg, Log: log, Metrics: metrics, TLS: c.Peers.Client})
 	c.Client = c.mesh.Client()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))

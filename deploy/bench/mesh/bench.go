@@ -38,8 +38,8 @@ func bench(ctx context.Context, phases []string, scale float64, out io.Writer) (
 	if len(phases) > 0 {
 		return nil
 	}
-	fmt.Fprintf(out, "bench-mesh: added_p50_us=%.1f allocs=%.0f added_p50_us_mtls=%.1f slow_p99_vs_rr=%.3f gateway_added_p50_us=%.0f vs_caddy=%.2f vs_nginx=%.2f kib_per_conn=%.1f\n",
-		rep.added, rep.allocs, rep.addedTLS, rep.slow, rep.hop, rep.caddy, rep.nginx, rep.kib)
+	fmt.Fprintf(out, "bench-mesh: added_p50_us=%.1f allocs=%.0f added_p50_us_mtls=%.1f slow_p99_vs_rr=%.3f gateway_added_p50_us=%.0f gateway_added_p50_us_mtls=%.0f gateway_cpu_us=%.1f gateway_cpu_us_mtls=%.1f vs_caddy=%.2f vs_nginx=%.2f kib_per_conn=%.1f\n",
+		rep.added, rep.allocs, rep.addedTLS, rep.slow, rep.hop, rep.hopTLS, rep.cpu, rep.cpuTLS, rep.caddy, rep.nginx, rep.kib)
 	if rep.missed {
 		return errBars
 	}
@@ -52,7 +52,7 @@ type report struct {
 	phase  string
 	missed bool
 
-	added, allocs, addedTLS, slow, hop, caddy, nginx, kib float64
+	added, allocs, addedTLS, slow, hop, hopTLS, cpu, cpuTLS, caddy, nginx, kib float64
 }
 
 // line prints the median of what the rounds gave.
@@ -169,6 +169,7 @@ func hopPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 	rep.line("added by nginx, p50 us", got["added by nginx"])
 	rep.line("added by caddy, p50 us", got["added by caddy"])
 	rep.hop = rep.atMost("added by the gateway, p50 us", got["added by gateway"], 250)
+	rep.hopTLS = rep.line("the same with mTLS to the service", got["added by gateway+mtls"])
 	return nil
 }
 
@@ -204,7 +205,13 @@ func loadPhase(ctx context.Context, r *rig, rep *report, scale float64) error {
 	}
 	for _, p := range r.proxies {
 		rep.line(p.name+", requests/s", got[p.name])
-		rep.line(p.name+", CPU us per request", got[p.name+" cpu"])
+		used := rep.line(p.name+", CPU us per request", got[p.name+" cpu"])
+		switch p.name {
+		case "gateway":
+			rep.cpu = used
+		case "gateway+mtls":
+			rep.cpuTLS = used
+		}
 		rep.line(p.name+", p99 ms", got[p.name+" p99"])
 	}
 	rep.line("gateway, told to come back", got["gateway shed"])
@@ -223,7 +230,7 @@ func memoryPhase(ctx context.Context, r *rig, rep *report, scale float64) error 
 		return err
 	}
 	rep.kib = rep.atMost("gateway, KiB per connection", []float64{kib}, 40)
-	for _, p := range r.proxies[1:] {
+	for _, p := range r.proxies[2:] {
 		kib, err := r.crowded(ctx, p, hold/2)
 		if err != nil {
 			return err

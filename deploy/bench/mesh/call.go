@@ -26,19 +26,13 @@ type callResult struct {
 
 // calls compares the mesh with a bare client on a kept connection to the only instance, whom Consul knows.
 func (r *rig) calls(ctx context.Context, n int) (callResult, error) {
-	return compareCalls(ctx, n, "http://"+r.at.Plain, nil, mesh.Deps{Resolver: r.registry})
+	return compareCalls(ctx, n, "http://"+r.at.Both, nil, mesh.Deps{Resolver: r.caller.Registry})
 }
 
-// secureCalls is the same with mutual TLS on both sides.
+// secureCalls is the same with mutual TLS on both sides, as services of the shop have it.
 func (r *rig) secureCalls(ctx context.Context, n int) (callResult, error) {
-	secure, err := r.ca.client()
-	if err != nil {
-		return callResult{}, err
-	}
-	return compareCalls(ctx, n, "https://"+r.at.TLS, secure, mesh.Deps{
-		Resolver: fixed{{ID: r.at.TLS, Addr: r.at.TLS}},
-		TLS:      func(string) *tls.Config { return secure },
-	})
+	secure := r.caller.Peers.Client("order")
+	return compareCalls(ctx, n, "https://"+r.at.Both, secure, mesh.Deps{Resolver: r.caller.Registry, TLS: r.caller.Peers.Client})
 }
 
 // caller asks for one thing, again and again.

@@ -15,7 +15,7 @@ const loadClients = 24
 // hops gives the median of a request to the origin itself ("direct") and through each proxy, all in turns, one at a time.
 func (r *rig) hops(ctx context.Context, n int) (map[string]time.Duration, error) {
 	names := []string{"direct"}
-	ask := []func(context.Context) error{r.asking("http://" + r.at.Plain + originPath)}
+	ask := []func(context.Context) error{r.asking("http://" + r.at.Both + originPath)}
 	for _, p := range r.proxies {
 		names = append(names, p.name)
 		ask = append(ask, r.asking("http://"+p.addr+p.path))

@@ -7,7 +7,8 @@
 //
 //	call      a call by name against a bare http.Client with a kept connection to one instance, with and without mutual TLS
 //	balance   one slow instance of three: the mesh against round robin and least in flight
-//	hop       a request through the gateway, and through its neighbours, against the same request to the origin itself
+//	hop       a request through the gateway, and through its neighbours, against the same request to the origin itself; its
+//	          neighbours speak plainly with the origin, so the gateway is there twice, and once does, too
 //	load      requests a second through each, one processor for the proxy and the rest for those around it
 //	memory    ten thousand kept connections
 //

@@ -5,12 +5,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strconv"
@@ -36,18 +36,19 @@ var delays = []time.Duration{8 * time.Millisecond, 8 * time.Millisecond, 500 * t
 
 // rig is everything that is measured, and what is around it.
 type rig struct {
-	dir      string      // the shop's, with the log of every request
-	shop     *local.Shop // the gateway and Consul
-	registry *registry.Registry
-	key      *ecdsa.PrivateKey
-	ca       *authority
-	origin   *role
-	at       originPlaces
-	load     *role
-	tokens   []string
-	proxies  []*proxy // the gateway first
-	edge     []int    // the processors of a proxy
-	rest     []int    // and of everything around it
+	dir     string      // the shop's, with the log of every request
+	shop    *local.Shop // the gateway, plain and with mutual TLS to the services behind it, and Consul
+	caller  *local.Caller
+	order   *local.Caller // who the origin is
+	user    *local.Caller
+	key     *ecdsa.PrivateKey
+	origin  *role
+	at      originPlaces
+	load    *role
+	tokens  []string
+	proxies []*proxy // the gateway first
+	edge    []int    // the processors of a proxy
+	rest    []int    // and of everything around it
 
 	stopKeeping context.CancelFunc
 	kept        sync.WaitGroup
@@ -71,21 +72,23 @@ func setUp(ctx context.Context, log io.Writer) (_ *rig, err error) {
 	if r.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
 	}
-	if r.ca, err = newAuthority(); err != nil {
-		return nil, err
-	}
-	if err := r.startOrigin(ctx); err != nil {
-		return nil, err
-	}
 	if r.dir, err = os.MkdirTemp("", "souk-bench-"); err != nil {
 		return nil, err
 	}
 	r.shop, err = local.Up(ctx, local.Config{
 		RunDir: r.dir, Log: log, NoSeed: true,
-		Instances: map[string]int{"gateway": 1, "order": 0, "user": 0, "product": 0, "payment": 0, "coordinator": 0},
-		Env:       func(string) []string { return gatewayEnv(1) },
+		Instances: map[string]int{"gateway": 2, "order": 0, "user": 0, "product": 0, "payment": 0, "coordinator": 0},
+		Env: func(name string) []string {
+			if name == "gateway-1" { // as its neighbours are
+				return append(gatewayEnv(1), "MTLS=off")
+			}
+			return gatewayEnv(1)
+		},
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := r.startOrigin(ctx); err != nil {
 		return nil, err
 	}
 	if err := r.register(ctx); err != nil {
@@ -114,19 +117,30 @@ func (r *rig) startOrigin(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	key, cert, err := r.ca.issue("origin")
-	if err != nil {
+	if _, err := r.shop.Join(ctx, "bench"); err != nil {
 		return err
 	}
-	return r.origin.do(originPlan{JWKS: jwks, Key: key, Cert: cert, CA: r.ca.pem, Slow: delays}, &r.at)
+	known := map[string]pair{}
+	for service, c := range map[string]**local.Caller{"bench": &r.caller, "order": &r.order, "user": &r.user} {
+		if *c, err = r.shop.Call(ctx, service); err != nil {
+			return err
+		}
+		credentials, err := (*c).Credentials()
+		if err != nil {
+			return err
+		}
+		key, err := x509.MarshalPKCS8PrivateKey(credentials.Certificate.PrivateKey)
+		if err != nil {
+			return err
+		}
+		known[service] = pair{credentials.Certificate.Certificate, key}
+	}
+	return r.origin.do(originPlan{JWKS: jwks, Known: known, Slow: delays}, &r.at)
 }
 
 // register makes the origin the order service, and the user service whose keys verify tokens.
 func (r *rig) register(ctx context.Context) (err error) {
-	if r.registry, err = registry.New(registry.Config{Addr: r.shop.Consul}, registry.Deps{Log: slog.New(slog.DiscardHandler)}); err != nil {
-		return err
-	}
-	host, port, err := net.SplitHostPort(r.at.Plain)
+	host, port, err := net.SplitHostPort(r.at.Both)
 	if err != nil {
 		return err
 	}
@@ -136,23 +150,25 @@ func (r *rig) register(ctx context.Context) (err error) {
 	}
 	keeping, stop := context.WithCancel(ctx)
 	r.stopKeeping = stop
-	for _, service := range []string{"order", "user"} {
+	for service, c := range map[string]*local.Caller{"order": r.order, "user": r.user} {
 		r.kept.Go(func() {
-			_ = r.registry.Keep(keeping, registry.Registration{Service: service, Host: host, Port: number, AdminPort: number}) // the registration is sound
+			_ = c.Registry.Keep(keeping, registry.Registration{Service: service, Host: host, Port: number, AdminPort: number}) // the registration is sound
 		})
 	}
 	return nil
 }
 
 func (r *rig) startProxies(ctx context.Context, log io.Writer) error {
-	in := r.shop.Instances("gateway")[0]
-	r.proxies = []*proxy{{name: "gateway", addr: in.Addr, path: gatewayPath, pid: in.PID, stop: func() error { return nil }}}
-	if err := move(in.PID, r.edge); err != nil {
-		return err
+	for i, in := range r.shop.Instances("gateway") {
+		name := []string{"gateway", "gateway+mtls"}[i]
+		r.proxies = append(r.proxies, &proxy{name: name, addr: in.Addr, path: gatewayPath, pid: in.PID, stop: func() error { return nil }})
+		if err := move(in.PID, r.edge); err != nil {
+			return err
+		}
 	}
 	for _, start := range []func() (*proxy, error){
-		func() (*proxy, error) { return startCaddy(ctx, r.root(), r.dir, r.at.Plain, r.edge, log) },
-		func() (*proxy, error) { return startNginx(ctx, r.dir, r.at.Plain, r.edge, log) },
+		func() (*proxy, error) { return startCaddy(ctx, r.root(), r.dir, r.at.Both, r.edge, log) },
+		func() (*proxy, error) { return startNginx(ctx, r.dir, r.at.Both, r.edge, log) },
 	} {
 		p, err := start()
 		if err != nil {
@@ -160,7 +176,12 @@ func (r *rig) startProxies(ctx context.Context, log io.Writer) error {
 		}
 		r.proxies = append(r.proxies, p)
 	}
-	return answers(ctx, "http://"+in.Addr+gatewayPath, r.tokens[0])
+	for _, p := range r.proxies[:2] {
+		if err := answers(ctx, "http://"+p.addr+gatewayPath, r.tokens[0]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *rig) root() string {
@@ -202,8 +223,10 @@ func publicKeys(key *ecdsa.PublicKey) (string, error) {
 func (r *rig) tearDown(ctx context.Context) (err error) {
 	r.stopKeeping()
 	r.kept.Wait()
-	if r.registry != nil {
-		r.registry.Close()
+	for _, c := range []*local.Caller{r.caller, r.order, r.user} {
+		if c != nil {
+			c.Close()
+		}
 	}
 	for _, p := range r.proxies {
 		err = errors.Join(err, p.stop())

@@ -51,9 +51,13 @@ func startBank(ctx context.Context, shop *local.Shop, name, database string) (*b
 	}
 	b := &bank{name: name, admin: "127.0.0.1:" + strconv.Itoa(adminPort), database: database}
 	b.process = exec.CommandContext(ctx, self)
-	b.process.Env = append(os.Environ(),
+	joined, err := shop.Join(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	b.process.Env = append(append(os.Environ(), joined...), alsoCalls(),
 		"BENCH_BANK="+name, "INSTANCE="+name+"-1", "SERVICE_ADDR=127.0.0.1:"+strconv.Itoa(port), "ADMIN_ADDR="+b.admin,
-		"ADVERTISE_HOST=127.0.0.1", "CONSUL_HTTP_ADDR="+shop.Consul, "DATABASE_URL="+shop.Postgres.SuperuserURL(database))
+		"ADVERTISE_HOST=127.0.0.1", "DATABASE_URL="+shop.Postgres.SuperuserURL(database))
 	b.process.Stderr = os.Stderr
 	b.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	b.process.Cancel = func() error { return b.process.Process.Signal(syscall.SIGTERM) }

@@ -144,7 +144,7 @@ func (r *rig) global(services int) work {
 			}
 			in.Body.Branches = append(in.Body.Branches, coordinator.Branch{Service: service, Action: action, Key: account, Payload: payload})
 		}
-		done, err := coordinator.BeginTransaction.Call(ctx, r.client, in)
+		done, err := coordinator.BeginTransaction.Call(ctx, r.client.Client, in)
 		if err != nil {
 			return err
 		}

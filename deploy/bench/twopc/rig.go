@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/http"
 	"os"
 	"time"
 
 	"souk/deploy/local"
-	"souk/shared/mesh"
 	"souk/shared/registry"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -24,12 +21,21 @@ const (
 // names of the banks. A transfer is out of the first into the second; the others only take part in wider transactions.
 var names = []string{"east", "west", "north", "south", "centre"} //nolint:gochecknoglobals // never changes
 
+// alsoCalls are the lines of the call table for banks, and for who has them do transfers: mutual TLS is on, as in production.
+func alsoCalls() string {
+	lines := "bench coordinator /internal/v1/transactions\n"
+	for _, name := range names {
+		lines += name + " coordinator /internal/v1/transactions/resolve\ncoordinator " + name + " /internal/v1/tx/*\n"
+	}
+	return "CALLS_ALSO=" + lines
+}
+
 // rig is everything that is measured.
 type rig struct {
 	shop   *local.Shop
 	banks  []*bank
 	pools  map[string]*pgxpool.Pool // by database; "floor" has both sides of a transfer, "postgres" the server's counters
-	client *http.Client
+	client *local.Caller
 	server int // the process of PostgreSQL's postmaster
 }
 
@@ -41,6 +47,7 @@ func setUp(ctx context.Context) (*rig, error) {
 	shop, err := local.Up(ctx, local.Config{
 		RunDir: dir, Log: os.Stderr, NoSeed: true,
 		Instances: map[string]int{"gateway": 0, "order": 0, "user": 0, "product": 0, "payment": 0, "coordinator": 1},
+		Env:       func(string) []string { return []string{alsoCalls()} },
 	})
 	if err != nil {
 		return nil, err
@@ -73,8 +80,11 @@ func (r *rig) fill(ctx context.Context) error {
 	if _, err := r.pools["floor"].Exec(ctx, "CREATE TABLE account (id text PRIMARY KEY, available bigint NOT NULL CHECK (available >= 0)) WITH (fillfactor = 50)"); err != nil {
 		return err
 	}
-	reg, err := registry.New(registry.Config{Addr: r.shop.Consul}, registry.Deps{})
-	if err != nil {
+	if _, err := r.shop.Join(ctx, "bench"); err != nil {
+		return err
+	}
+	var err error
+	if r.client, err = r.shop.Call(ctx, "bench"); err != nil {
 		return err
 	}
 	for _, name := range names {
@@ -85,7 +95,7 @@ func (r *rig) fill(ctx context.Context) error {
 		r.banks = append(r.banks, b)
 	}
 	for _, service := range append([]string{"coordinator"}, names...) {
-		if err := known(ctx, reg, service); err != nil {
+		if err := known(ctx, r.client.Registry, service); err != nil {
 			return err
 		}
 	}
@@ -94,7 +104,6 @@ func (r *rig) fill(ctx context.Context) error {
 			return err
 		}
 	}
-	r.client = mesh.New(mesh.Config{Caller: "bench"}, mesh.Deps{Resolver: reg, Log: slog.New(slog.DiscardHandler)}).Client()
 	return nil
 }
 
@@ -135,6 +144,9 @@ func until(ctx context.Context, limit time.Duration, done func() (bool, error)) 
 
 func (r *rig) tearDown(ctx context.Context) error {
 	var err error
+	if r.client != nil {
+		r.client.Close()
+	}
 	for _, b := range r.banks {
 		err = errors.Join(err, b.stop())
 	}

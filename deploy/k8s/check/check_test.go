@@ -86,6 +86,27 @@ func TestCheck_findsWhatIsBroken(t *testing.T) {
 	}
 }
 
+// What the services say they call, and what the table lets them, are the same.
+func TestSameCalls(t *testing.T) {
+	t.Parallel()
+	code, err := callsInCode(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := callsInTable(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sameCalls(code, table); len(got) != 0 {
+		t.Error(got)
+	}
+	code[edge{"product", "payment"}] = true
+	delete(code, edge{"order", "product"})
+	if got := sameCalls(code, table); len(got) != 2 {
+		t.Errorf("got %v, want both differences", got)
+	}
+}
+
 func TestCheck_refusesASecretThatIsWrittenDown(t *testing.T) {
 	t.Parallel()
 	if out := broken(t, "secretGenerator: [{name: x, literals: [a=b]}]\n"); !strings.Contains(out, "is written down") {

@@ -6,9 +6,11 @@ import (
 	"go/parser"
 	"go/token"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -54,6 +56,51 @@ func callsInCode(root string) (map[edge]bool, error) {
 		}
 	}
 	return calls, nil
+}
+
+// callsInTable reads the call table, by which the services refuse all other calls.
+func callsInTable(root string) (map[edge]bool, error) {
+	text, err := os.ReadFile(filepath.Join(root, "shared", "peer", "calls.table"))
+	if err != nil {
+		return nil, err
+	}
+	calls, names := map[edge]bool{}, map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) < 3 {
+			continue
+		}
+		calls[edge{words[0], words[1]}] = true
+		names[words[0]], names[words[1]] = true, true
+	}
+	for e := range calls {
+		if e.from != "*" {
+			continue
+		}
+		delete(calls, e)
+		for name := range names {
+			if name != "*" && name != e.to {
+				calls[edge{name, e.to}] = true
+			}
+		}
+	}
+	return calls, nil
+}
+
+// sameCalls compares the table with what the services say they call.
+func sameCalls(code, table map[edge]bool) (problems []error) {
+	for e := range code {
+		if !table[e] {
+			problems = append(problems, fmt.Errorf("%s calls %s, which is not in the call table", e.from, e.to))
+		}
+	}
+	for e := range table {
+		if !code[e] {
+			problems = append(problems, fmt.Errorf("the call table lets %s call %s, which it never does", e.from, e.to))
+		}
+	}
+	return problems
 }
 
 // namesIn gives the texts that are arguments of calls of a method, or values of a field, of that name.
@@ -158,7 +205,7 @@ func chosen(s *metav1.LabelSelector, pods map[string]labels.Set) (names []string
 	return names
 }
 
-// sameEdges compares the network policies with the code.
+// sameEdges compares the network policies with the call table.
 func sameEdges(calls map[edge]bool, allowed map[edge]string) (problems []error) {
 	for e := range calls {
 		if how := allowed[e]; how != "whole" {

@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	root := flag.String("root", ".", "the working copy, whose services say whom they call")
+	root := flag.String("root", ".", "the working copy, whose call table says who may call whom")
 	flag.Parse()
 	if !check(os.Stdout, *root, flag.Args()) {
 		os.Exit(1)
@@ -25,10 +25,13 @@ func main() {
 // check looks at the overlays, prints what it finds and the closing line, and reports whether all is well.
 func check(out io.Writer, root string, overlays []string) bool {
 	objects, problems, critical := 0, 0, 0
-	calls, err := callsInCode(root)
-	if err != nil {
-		fmt.Fprintln(out, err)
-		problems++
+	code, err := callsInCode(root)
+	calls, err2 := callsInTable(root)
+	for _, err := range append([]error{err, err2}, sameCalls(code, calls)...) {
+		if err != nil {
+			fmt.Fprintln(out, err)
+			problems++
+		}
 	}
 	for _, dir := range overlays {
 		name := filepath.Base(dir)

@@ -3,6 +3,12 @@ bootstrap_expect = 1
 data_dir = "/consul/data"
 client_addr = "0.0.0.0"
 log_level = "warn"
+connect {
+  enabled = true # its authority signs the certificates of the services
+}
+ports {
+  grpc = 8502 # where it does
+}
 acl {
   enabled = true
   default_policy = "deny"
