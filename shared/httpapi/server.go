@@ -53,7 +53,7 @@ type Server struct {
 	around func(http.Handler) http.Handler
 	// answers is where answers to keyed requests are kept; nil keeps them in the clear.
 	answers *seal.Column[[]byte]
-	peers  func(*http.Request, string) error
+	peers   func(*http.Request, string) error
 	// templates are the paths of operations as callers know them, by gin's: /v1/orders/{id} is /v1/orders/:id to gin. Metrics
 	// and spans name a route as its callers' do.
 	templates map[string]string
