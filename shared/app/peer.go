@@ -34,7 +34,8 @@ func (a *App) toPeer(service string) *tls.Config {
 }
 
 // prove has Consul certify us from now on. Until it first does, we take no calls, make none, and are not ready. It fails where
-// Consul cannot know that it is us.
+// Consul cannot know that it is us, and for an operation meant for other services that none of them may call: somebody has
+// forgotten its line in the call table.
 func (a *App) prove(ctx context.Context) error {
 	if a.peers == nil {
 		a.Log.WarnContext(ctx, "mutual TLS is off: whoever reaches the service port may call")
@@ -43,6 +44,9 @@ func (a *App) prove(ctx context.Context) error {
 	if a.getenv[api.HTTPTokenEnvName] == "" && a.getenv[api.HTTPTokenFileEnvName] == "" {
 		return fmt.Errorf("mutual TLS is on, but there is no token for Consul in %s: a Consul that needs none would certify anybody as %s (MTLS=off is for tests of one service alone)",
 			api.HTTPTokenFileEnvName, a.Name)
+	}
+	if unused := a.calls.Unused(a.Name, a.HTTP.Templates()); len(unused) > 0 {
+		return fmt.Errorf("the call table lets nobody call %v of %s", unused, a.Name)
 	}
 	a.admin.check(func(context.Context) error {
 		c, err := a.self.Credentials()

@@ -9,8 +9,10 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,6 +107,9 @@ func (s *Server) Around(outer func(http.Handler) http.Handler) { s.around = oute
 // may call that route, by its template; the template is empty where there is nothing. Call it before serving. Without it
 // everybody may.
 func (s *Server) AskPeers(may func(r *http.Request, template string) error) { s.peers = may }
+
+// Templates are the paths of the operations.
+func (s *Server) Templates() []string { return slices.Sorted(maps.Values(s.templates)) }
 
 // known refuses callers that may not call.
 func (s *Server) known(c *gin.Context) {

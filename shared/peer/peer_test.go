@@ -512,6 +512,10 @@ func TestCalls(t *testing.T) {
 			t.Errorf("%s calls %s of %s: got %v, want %v", tt.caller, tt.route, tt.callee, got, tt.want)
 		}
 	}
+	got := table.Unused("product", []string{"/internal/v1/products", "/internal/v1/forgotten", "/internal/v1/tx/prepare", "/v1/products"})
+	if len(got) != 1 || got[0] != "/internal/v1/forgotten" {
+		t.Errorf("nobody may call %q", got)
+	}
 	for _, bad := range []string{"order product", "order product internal/v1/products", "order product /a all"} {
 		if _, err := peer.Calls(bad); err == nil {
 			t.Errorf("%q is taken", bad)

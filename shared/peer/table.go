@@ -55,6 +55,16 @@ func (t Table) May(caller, callee, route string) bool {
 	})
 }
 
+// Unused gives those of a service's internal routes that nobody may call.
+func (t Table) Unused(callee string, routes []string) (unused []string) {
+	for _, route := range routes {
+		if strings.HasPrefix(route, internal) && !slices.ContainsFunc(t.lines, func(l line) bool { return t.May(l.caller, callee, route) }) {
+			unused = append(unused, route)
+		}
+	}
+	return unused
+}
+
 func covers(allowed, route string) bool {
 	if allowed == "public" {
 		return !strings.HasPrefix(route, internal)
