@@ -49,7 +49,7 @@ func Demo(ctx context.Context, cfg Config) error {
 	if walkErr != nil {
 		paid = 0
 		shop.say("%v", walkErr)
-		shop.say("the shop is left running; its logs are in %s", shop.logPath("*"))
+		shop.say("the shop is left running; its logs are in %s", shop.LogPath("*"))
 	} else {
 		shop.credentials(&w)
 	}

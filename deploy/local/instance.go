@@ -207,8 +207,8 @@ func (s *Shop) environment(in *instanceState, extra []string) []string {
 	return append(env, extra...)
 }
 
-// logPath of an instance, or of anything else that has a log.
-func (s *Shop) logPath(name string) string {
+// LogPath is where the log of an instance is, or of anything else that has a log.
+func (s *Shop) LogPath(name string) string {
 	return filepath.Join(s.cfg.RunDir, "logs", name+".log")
 }
 
@@ -231,7 +231,7 @@ func (s *Shop) spawn(in *instanceState, env []string) error {
 
 // launch starts a process whose output goes to the log of that name.
 func (s *Shop) launch(name string, cmd *exec.Cmd) (Process, error) {
-	logFile, err := os.OpenFile(s.logPath(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logFile, err := os.OpenFile(s.LogPath(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return Process{}, fmt.Errorf("open the log of %s: %w", name, err)
 	}
@@ -276,9 +276,9 @@ func (s *Shop) waitReady(ctx context.Context, in *instanceState) error {
 	})
 	switch {
 	case ended:
-		return fmt.Errorf("%s ended while starting; its log ends:\n%s", in.Name, tail(s.logPath(in.Name)))
+		return fmt.Errorf("%s ended while starting; its log ends:\n%s", in.Name, tail(s.LogPath(in.Name)))
 	case !ready:
-		return fmt.Errorf("%s is not ready: %w; its log ends:\n%s", in.Name, why, tail(s.logPath(in.Name)))
+		return fmt.Errorf("%s is not ready: %w; its log ends:\n%s", in.Name, why, tail(s.LogPath(in.Name)))
 	}
 	return nil
 }
@@ -359,11 +359,11 @@ func (s *Shop) seed(ctx context.Context) error {
 			cmd.Dir = s.cfg.RunDir
 			cmd.Env = s.environment(in, []string{"INSTANCE=" + service + "-seed", "SEED_PASSWORD=" + SeedPassword()})
 			out, err := cmd.CombinedOutput()
-			if writeErr := os.WriteFile(s.logPath(service+"-seed"), out, 0o600); err == nil {
+			if writeErr := os.WriteFile(s.LogPath(service+"-seed"), out, 0o600); err == nil {
 				err = writeErr
 			}
 			if err != nil {
-				return fmt.Errorf("seed %s: %w: %s", service, err, tail(s.logPath(service+"-seed")))
+				return fmt.Errorf("seed %s: %w: %s", service, err, tail(s.LogPath(service+"-seed")))
 			}
 			s.say("%-14s seeded in %s", service, since(begin))
 			return nil

@@ -49,18 +49,19 @@ func (s *Shop) Join(ctx context.Context, service string) (env []string, err erro
 }
 
 func (s *Shop) keepToken(name, token string) error {
-	if err := os.MkdirAll(filepath.Dir(s.tokenPath(name)), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(s.TokenPath(name)), 0o700); err != nil {
 		return err
 	}
-	return os.WriteFile(s.tokenPath(name), []byte(token), 0o600)
+	return os.WriteFile(s.TokenPath(name), []byte(token), 0o600)
 }
 
-func (s *Shop) tokenPath(name string) string { return filepath.Join(s.cfg.RunDir, "tokens", name) }
+// TokenPath is where the token of a service that has joined is kept; "management" is that of who may do everything.
+func (s *Shop) TokenPath(name string) string { return filepath.Join(s.cfg.RunDir, "tokens", name) }
 
 func (s *Shop) consulEnv(service string) []string {
 	return []string{
 		"CONSUL_HTTP_ADDR=" + s.Consul, "CONSUL_GRPC_ADDR=" + address(s.state.Consul.GRPCPort),
-		"CONSUL_HTTP_TOKEN_FILE=" + s.tokenPath(service), "CONSUL_HTTP_TOKEN=",
+		"CONSUL_HTTP_TOKEN_FILE=" + s.TokenPath(service), "CONSUL_HTTP_TOKEN=",
 	}
 }
 
@@ -68,7 +69,7 @@ func (s *Shop) consulEnv(service string) []string {
 // everything.
 func (s *Shop) Registry(service string) (*registry.Registry, error) {
 	return registry.New(registry.Config{
-		Addr: s.Consul, GRPCAddr: address(s.state.Consul.GRPCPort), TokenFile: s.tokenPath(service),
+		Addr: s.Consul, GRPCAddr: address(s.state.Consul.GRPCPort), TokenFile: s.TokenPath(service),
 	}, registry.Deps{})
 }
 

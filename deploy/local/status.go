@@ -52,13 +52,13 @@ func (s *Shop) Status(ctx context.Context, w io.Writer) error {
 
 // Addresses prints the shop's addresses as KEY=value lines, ready for a shell. The databases' hold passwords.
 func (s *Shop) Addresses(w io.Writer) error {
-	fmt.Fprintf(w, "GATEWAY=%s\nCONSUL_HTTP_ADDR=%s\nCONSUL_HTTP_TOKEN_FILE=%s\n", s.Gateway, s.Consul, s.tokenPath(management))
+	fmt.Fprintf(w, "GATEWAY=%s\nCONSUL_HTTP_ADDR=%s\nCONSUL_HTTP_TOKEN_FILE=%s\n", s.Gateway, s.Consul, s.TokenPath(management))
 	for _, service := range services {
 		if service != "gateway" {
 			fmt.Fprintf(w, "DATABASE_URL_%s=%s\n", strings.ToUpper(service), s.Postgres.URL(service))
 		}
 	}
-	_, err := fmt.Fprintf(w, "LOGS=%s\n", s.logPath("*"))
+	_, err := fmt.Fprintf(w, "LOGS=%s\n", s.LogPath("*"))
 	return err
 }
 

@@ -40,7 +40,7 @@ func (s *Shop) startTestID(ctx context.Context) error {
 		status, _, err := get(ctx, issuer+".well-known/openid-configuration")
 		return !p.Alive() || err == nil && status == http.StatusOK
 	}) || !p.Alive() {
-		return fmt.Errorf("souk test id does not answer; its log ends:\n%s", tail(s.logPath(testID)))
+		return fmt.Errorf("souk test id does not answer; its log ends:\n%s", tail(s.LogPath(testID)))
 	}
 	s.say("%-14s ready on %s after %s (pid %d)", testID, address(s.state.TestID.Port), since(begin), p.PID)
 	return nil
