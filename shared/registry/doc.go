@@ -24,6 +24,6 @@
 //	service_prefix "" { policy = "read" }
 //	node_prefix "" { policy = "read" }
 //
-// is enough for a service named product. TLS to the agent is what CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CLIENT_CERT and
+// is enough for a service named product, and it gets certificates of Consul's authority in that name and no other (Identity). TLS to the agent is what CONSUL_HTTP_SSL, CONSUL_CACERT, CONSUL_CLIENT_CERT and
 // CONSUL_CLIENT_KEY say, as to all of Consul's own programs.
 package registry
