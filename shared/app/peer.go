@@ -45,6 +45,9 @@ func (a *App) prove(ctx context.Context) error {
 		return fmt.Errorf("mutual TLS is on, but there is no token for Consul in %s: a Consul that needs none would certify anybody as %s (MTLS=off is for tests of one service alone)",
 			api.HTTPTokenFileEnvName, a.Name)
 	}
+	if a.Config.CallsAlso != "" {
+		a.Log.WarnContext(ctx, "the call table has further lines", "lines", a.Config.CallsAlso)
+	}
 	if unused := a.calls.Unused(a.Name, a.HTTP.Templates()); len(unused) > 0 {
 		return fmt.Errorf("the call table lets nobody call %v of %s", unused, a.Name)
 	}
