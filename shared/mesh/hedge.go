@@ -116,6 +116,7 @@ func (c *call) hedged(ctx context.Context, endpoints []*endpoint, e *endpoint, b
 		go func() {
 			end := t.run(ctx, attempt, began, limit)
 			e.learn(end, false, limit)
+			end.impostor = end.impostor && c.svc.expel(e, end.at)
 			end.of = t
 			ends <- end
 		}()

@@ -80,7 +80,8 @@ type Deps struct {
 	Now      func() time.Time      // nil means time.Now
 	// TLS says how to speak TLS with a service's instances, each of which has the name it is called by from the resolver and
 	// not from its certificate: so the configuration must verify that it is the service (as go-spiffe's tlsconfig does), and
-	// fetch certificates that are renewed by its callbacks. It is asked once per instance. nil, or nil for a service, is
+	// fetch certificates that are renewed by its callbacks. It says ErrImpostor of an instance that is not, which is then left
+	// out at the expense of no call. It is asked once per instance. nil, or nil for a service, is
 	// plain HTTP.
 	TLS func(service string) *tls.Config
 	// Wrap goes around the connection pool of each instance, so it sees every try; telemetry.Transport fits. nil adds

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net/http"
 	"strconv"
@@ -136,6 +137,15 @@ func outcomeOfError(ctx context.Context, asked, connected bool, took, limit time
 		return unreachable
 	}
 	return broken
+}
+
+// ErrImpostor is what Deps.TLS refuses an instance with that is not of the service.
+var ErrImpostor = errors.New("an instance is not of the service called")
+
+// isImpostor tells whether who listens there could not prove to be the service, or did not even speak TLS.
+func isImpostor(err error) bool {
+	var plain tls.RecordHeaderError
+	return errors.Is(err, ErrImpostor) || errors.As(err, &plain)
 }
 
 func isRefused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

@@ -15,6 +15,10 @@ func (c *call) tryUntilDone(ctx context.Context) trial {
 	}
 	for attempt := 1; ; attempt++ {
 		t := c.attempt(ctx, attempt)
+		if t.impostor && !c.wasHedged && ctx.Err() == nil && c.body.again() {
+			attempt-- // it was no instance, so that was no try
+			continue
+		}
 		pause, again := c.another(ctx, t, attempt)
 		if !again {
 			return t
@@ -54,6 +58,7 @@ func (c *call) attempt(ctx context.Context, attempt int) trial {
 	t := try.run(try.begin(ctx), attempt, now, limit)
 	c.sent = c.sent || t.sent
 	e.learn(t, probe, limit)
+	t.impostor = t.impostor && c.svc.expel(e, t.at)
 	return t
 }
 

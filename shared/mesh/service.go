@@ -36,6 +36,13 @@ type service struct {
 type endpointSet struct {
 	from []registry.Instance
 	list []*endpoint
+	out  []*endpoint // expelled
+	back time.Time   // when the first of them is looked at again; zero without any
+}
+
+// holds tells whether the set is still what there is to call.
+func (t *endpointSet) holds(instances []registry.Instance, now func() time.Time) bool {
+	return same(t.from, instances) && (t.back.IsZero() || now().Before(t.back))
 }
 
 func newService(m *Mesh, name string) *service {
@@ -60,7 +67,7 @@ func (s *service) endpoints(ctx context.Context) ([]*endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	if set := s.set.Load(); set != nil && same(set.from, instances) {
+	if set := s.set.Load(); set != nil && set.holds(instances, s.mesh.deps.Now) {
 		return set.list, nil
 	}
 	s.mu.Lock()
@@ -72,10 +79,10 @@ func (s *service) endpoints(ctx context.Context) ([]*endpoint, error) {
 	old := s.set.Load()
 	if old == nil {
 		old = &endpointSet{}
-	} else if same(old.from, instances) {
+	} else if old.holds(instances, s.mesh.deps.Now) {
 		return old.list, nil
 	}
-	set := s.succeed(old.list, instances)
+	set := s.succeed(slices.Concat(old.list, old.out), instances)
 	s.set.Store(set)
 	s.countEjected()
 	return set.list, nil
@@ -92,6 +99,10 @@ func (s *service) succeed(old []*endpoint, instances []registry.Instance) *endpo
 	var fresh []*endpoint
 	for _, in := range instances {
 		i := slices.IndexFunc(old, func(e *endpoint) bool { return e.is(in) })
+		if i >= 0 && s.mesh.deps.Now().Before(old[i].expelled) {
+			set.expel(old[i])
+			continue
+		}
 		if i >= 0 {
 			set.list = append(set.list, old[i])
 			continue
@@ -150,6 +161,39 @@ func (s *service) eject(e *endpoint, reason string) {
 	s.mesh.journal.add(Event{At: s.mesh.deps.Now(), Kind: "ejected", Callee: s.name, Instance: e.ID, Reason: reason, ForMs: d.Milliseconds()})
 }
 
+// expel leaves e out of the set: it could not prove to be of the service, so it is neither tried nor counted, however many
+// there are like it. It does that for as long as an ejection lasts, no longer, and not to the last one there is: it may be that
+// the two of us do not know the same authority at the moment. It tells whether e is out.
+func (s *service) expel(e *endpoint, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.set.Load()
+	i := slices.Index(old.list, e)
+	if i < 0 {
+		return true
+	}
+	if len(old.list) == 1 {
+		return false
+	}
+	d := e.gate.eject(&s.mesh.cfg, now)
+	e.gate.readmit(now.Add(d))
+	e.expelled = now.Add(d)
+	set := &endpointSet{from: old.from, list: slices.Delete(slices.Clone(old.list), i, i+1), out: slices.Clone(old.out), back: old.back}
+	set.expel(e)
+	s.set.Store(set)
+	s.countEjected()
+	s.mesh.metrics.ejections.WithLabelValues(s.name, "impostor").Inc()
+	s.mesh.journal.add(Event{At: now, Kind: "ejected", Callee: s.name, Instance: e.ID, Reason: "impostor", ForMs: d.Milliseconds()})
+	return true
+}
+
+func (t *endpointSet) expel(e *endpoint) {
+	t.out = append(t.out, e)
+	if t.back.IsZero() || e.expelled.Before(t.back) {
+		t.back = e.expelled
+	}
+}
+
 // readmit puts e back in service.
 func (s *service) readmit(e *endpoint, now time.Time) {
 	s.mu.Lock()
@@ -161,7 +205,7 @@ func (s *service) readmit(e *endpoint, now time.Time) {
 
 func (s *service) retire() {
 	if set := s.set.Load(); set != nil {
-		for _, e := range set.list {
+		for _, e := range slices.Concat(set.list, set.out) {
 			e.retire()
 		}
 	}
@@ -175,7 +219,8 @@ type endpoint struct {
 	transport http.RoundTripper // the pool, wrapped
 	scheme    string
 	weight    float64
-	joined    int64 // unix nanoseconds, when it came into the set; 0 if it needs no slow start
+	joined    int64     // unix nanoseconds, when it came into the set; 0 if it needs no slow start
+	expelled  time.Time // until when it is; guarded by the service's mu
 
 	gate       gate
 	latency    latency

@@ -82,6 +82,9 @@ func (a *authority) expect(service string) func(tls.ConnectionState) error {
 		if err == nil && (len(peer.URIs) != 1 || *peer.URIs[0] != *spiffe(service)) {
 			err = fmt.Errorf("the other side is %v, not %s", peer.URIs, service)
 		}
+		if err != nil {
+			err = fmt.Errorf("%w: %w", ErrImpostor, err)
+		}
 		return err
 	}
 }
@@ -115,6 +118,9 @@ func TestTLS(t *testing.T) {
 	real1 := start(house.config(house.leaf(t, "product"), "order"), &good)
 	payment := start(house.config(house.leaf(t, "payment"), "order"), &bad)
 	forged := start(house.config(stranger.leaf(t, "product"), "order"), &bad)
+	payment2, forged2 := start(house.config(house.leaf(t, "payment"), "order"), &bad), start(house.config(stranger.leaf(t, "product"), "order"), &bad)
+	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { bad.Add(1) }))
+	t.Cleanup(plain.Close)
 	closedToUs := start(house.config(house.leaf(t, "product"), "gateway"), &bad)
 
 	for name, tt := range map[string]struct {
@@ -126,6 +132,8 @@ func TestTLS(t *testing.T) {
 		"another authority":              {[]*httptest.Server{forged}, false},
 		"one that does not expect us":    {[]*httptest.Server{closedToUs}, false},
 		"another service beside the one": {[]*httptest.Server{payment, real1}, true},
+		"many of them":                   {[]*httptest.Server{payment, forged, plain, payment2, forged2, real1}, true},
+		"nobody else":                    {[]*httptest.Server{payment, forged, plain}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -21,6 +21,7 @@ type trial struct {
 	sent       bool          // it may have reached the instance
 	of         *try          // set for a hedge only
 	refused    bool          // nobody listens there
+	impostor   bool          // who listens there is not the service, and has been left out for it
 	retryAfter time.Duration // the pause the callee asked for; zero if none
 }
 
@@ -102,7 +103,7 @@ func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.
 		if bad := c.body.readError(); bad != nil && end.outcome == broken {
 			end.outcome, end.err = badRequest, bad
 		}
-		end.refused = isRefused(end.err)
+		end.refused, end.impostor = isRefused(end.err), isImpostor(end.err)
 		return end
 	}
 	end.outcome = outcomeOfResponse(resp)

@@ -28,6 +28,7 @@ import (
 
 	"souk/shared/contract"
 	"souk/shared/fault"
+	"souk/shared/mesh"
 	"souk/shared/registry"
 	"souk/shared/telemetry"
 
@@ -94,6 +95,7 @@ func (p *Peers) Client(service string) *tls.Config {
 			if err != nil && !errors.Is(err, registry.ErrNoCredentials) {
 				p.impostors.WithLabelValues(service).Inc()
 				p.cfg.Log.Warn("an instance is not who it says", "callee", service, "error", err)
+				err = fmt.Errorf("%w: %w", mesh.ErrImpostor, err)
 			}
 			return err
 		},
