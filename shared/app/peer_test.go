@@ -33,8 +33,8 @@ func TestServe_notHalfConfigured(t *testing.T) {
 		"no token for Consul": {nil, serve, "there is no token for Consul"},
 		"half a switch":       {map[string]string{"MTLS": "yes"}, serve, `\"yes\" is neither \"on\" nor \"off\"`},
 		"a call that the table does not allow": {token, func(_ context.Context, a *App) error {
-			return a.Calls("product", "payment")
-		}, "order would call payment, which the call table does not allow"},
+			return a.Calls("product", "gateway")
+		}, "order would call gateway, which the call table does not allow"},
 		"an operation that nobody may call": {token, func(ctx context.Context, a *App) error {
 			httpapi.Handle(a.HTTP, noted, func(context.Context, *contract.None) (*contract.None, error) { return new(contract.None), nil })
 			return a.Serve(ctx)
