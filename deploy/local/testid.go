@@ -37,7 +37,7 @@ func (s *Shop) startTestID(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()
 	if !poll(ctx, 25*time.Millisecond, func() bool {
-		status, _, err := get(ctx, issuer+".well-known/openid-configuration")
+		status, _, err := get(ctx, issuer+".well-known/openid-configuration", "")
 		return !p.Alive() || err == nil && status == http.StatusOK
 	}) || !p.Alive() {
 		return fmt.Errorf("souk test id does not answer; its log ends:\n%s", tail(s.LogPath(testID)))
