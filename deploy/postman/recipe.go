@@ -43,6 +43,10 @@ func recipes() []recipe { //nolint:funlen // a table
 			operation: "refresh", title: "A session that has ended gives no tokens", body: `{"refresh_token": "{{customer_refresh}}"}`,
 			status: http.StatusUnauthorized, expect: map[string]string{"$.code": "invalid_refresh_token"},
 		},
+		{
+			operation: "login", title: "Sign in again", body: `{"email": "{{customer_email}}", "password": "correct horse battery"}`, sign: true,
+			save: map[string]string{"customer_token": "$.access_token", "customer_refresh": "$.refresh_token"},
+		},
 
 		{operation: "get-me", by: "customer", expect: map[string]string{"$.email": "{{customer_email}}"}},
 		{operation: "update-me", by: "customer", body: `{"display_name": "Postman again"}`, expect: map[string]string{"$.display_name": "Postman again"}},
@@ -60,6 +64,39 @@ func recipes() []recipe { //nolint:funlen // a table
 		{operation: "set-user-roles", by: "admin", path: map[string]string{"id": "{{customer_id}}"}, body: `{"roles": ["customer"]}`},
 		{operation: "disable-user", by: "admin", path: map[string]string{"id": "{{customer_id}}"}, expect: map[string]string{"$.disabled": "true"}},
 		{operation: "enable-user", by: "admin", path: map[string]string{"id": "{{customer_id}}"}, expect: map[string]string{"$.disabled": "false"}},
+		{
+			operation: "set-user-attributes", by: "admin", path: map[string]string{"id": "{{customer_id}}"}, body: `{"location": "Basel", "clearance": 1}`,
+			expect: map[string]string{"$.location": "Basel", "$.clearance": "1"},
+		},
+		{operation: "grant-role", by: "admin", path: map[string]string{"id": "{{customer_id}}", "role": "support"}, body: `{}`},
+		{
+			operation: "grant-role", title: "Who asks for refunds does not approve them", by: "admin", path: map[string]string{"id": "{{customer_id}}", "role": "finance"},
+			body: `{}`, status: http.StatusForbidden, expect: map[string]string{"$.code": "conflicting_roles"},
+		},
+		{operation: "revoke-role", by: "admin", path: map[string]string{"id": "{{customer_id}}", "role": "support"}},
+		{
+			operation: "get-user-access", by: "admin", path: map[string]string{"id": "{{customer_id}}"},
+			expect: map[string]string{"$.roles[0].role": "customer", "$.location": "Basel"},
+		},
+		{
+			operation: "list-user-changes", title: "Who gives roles does not look whether it was right", by: "admin", path: map[string]string{"id": "{{customer_id}}"},
+			status: http.StatusForbidden, expect: map[string]string{"$.code": "forbidden"},
+		},
+		{
+			operation: "export-people", title: "Sensitive data is for data scientists", by: "admin",
+			status: http.StatusForbidden, expect: map[string]string{"$.code": "forbidden"},
+		},
+		{
+			operation: "login", title: "Sign in once more, with the roles of now", body: `{"email": "{{customer_email}}", "password": "correct horse battery"}`, sign: true,
+			save: map[string]string{"customer_token": "$.access_token", "customer_refresh": "$.refresh_token"},
+		},
+
+		{operation: "end-other-sessions", by: "customer"},
+		{
+			operation: "set-password", title: "Who does not know the password does not change it", by: "customer",
+			body: `{"current_password": "not the current one", "password": "correct horse battery staple"}`,
+			status: http.StatusUnauthorized, expect: map[string]string{"$.code": "invalid_credentials"},
+		},
 
 		{
 			operation: "create-category", by: "admin", body: `{"slug": "postman-{{$timestamp}}-{{$randomInt}}", "name": "Shelf of Postman"}`,

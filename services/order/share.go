@@ -17,6 +17,7 @@ import (
 
 const (
 	maxShares   = 50                   // of a thing: people, not an audience
+	usualLoan   = 30 * 24 * time.Hour  // where nobody says
 	longestLoan = 366 * 24 * time.Hour // who forgets a share is not to find it there for ever
 )
 
@@ -29,7 +30,7 @@ type shareRow struct {
 }
 
 func (r shareRow) share() order.Share {
-	return order.Share{UserID: r.Grantee, ShareFields: order.ShareFields{May: r.May, ExpiresAt: r.ExpiresAt}, GrantedAt: r.GrantedAt}
+	return order.Share{UserID: r.Grantee, May: r.May, ExpiresAt: r.ExpiresAt, GrantedAt: r.GrantedAt}
 }
 
 // loan is the share by which the caller reaches a thing, as a query joins it; empty where there is none.
@@ -79,7 +80,10 @@ func (s *Service) UnshareOrder(ctx context.Context, in *order.SharedWith) (*cont
 // are counted are counted one after the other.
 func (s *Service) share(ctx context.Context, kind string, in *order.ShareInput, owned func(tx *gorm.DB) error) (*contract.Body[order.Share], error) {
 	me, now := identity.From(ctx).UserID, s.now()
-	r := shareRow{Grantee: in.UserID, May: in.Body.May, GrantedAt: now, ExpiresAt: in.Body.ExpiresAt.UTC().Truncate(time.Microsecond)}
+	r := shareRow{Grantee: in.UserID, May: in.Body.May, GrantedAt: now, ExpiresAt: now.Add(usualLoan)}
+	if in.Body.ExpiresAt != nil {
+		r.ExpiresAt = in.Body.ExpiresAt.UTC().Truncate(time.Microsecond)
+	}
 	err := postgres.InTx(ctx, s.db, func(tx *gorm.DB) error {
 		if err := owned(tx); err != nil {
 			return err

@@ -11,16 +11,11 @@ import (
 	"github.com/google/uuid"
 )
 
-// ShareFields are what an owner says of a share.
-type ShareFields struct {
-	May       string    `json:"may" enum:"read,manage" doc:"Look at it, or do with it what its owner may, but for paying it and sharing it on"`
-	ExpiresAt time.Time `json:"expires_at" doc:"A year from now at most"`
-}
-
 // Share is what the owner of a thing lets another do with it.
 type Share struct {
-	UserID uuid.UUID `json:"user_id" format:"uuid" doc:"With whom"`
-	ShareFields
+	UserID    uuid.UUID `json:"user_id" format:"uuid" doc:"With whom"`
+	May       string    `json:"may" enum:"read,manage" doc:"Look at it, or do with it what its owner may, but for paying it and sharing it on"`
+	ExpiresAt time.Time `json:"expires_at"`
 	GrantedAt time.Time `json:"granted_at"`
 }
 
@@ -33,7 +28,10 @@ type SharedWith struct {
 // ShareInput shares a thing with a person, in place of how it was shared with them before.
 type ShareInput struct {
 	SharedWith
-	Body ShareFields
+	Body struct {
+		May       string     `json:"may" enum:"read,manage" doc:"Look at it, or do with it what its owner may, but for paying it and sharing it on"`
+		ExpiresAt *time.Time `json:"expires_at,omitempty" doc:"A year from now at most; in 30 days when absent"`
+	}
 }
 
 // ListSharesInput asks for a page of the shares of a thing.
