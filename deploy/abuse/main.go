@@ -43,7 +43,7 @@ type paragraph struct {
 
 func paragraphs() []paragraph {
 	return []paragraph{
-		{"people", people()},
+		{"people", append(people(), programs()...)},
 		{"decisions", decisions()},
 		{"between", between()},
 		{"edge", edge()},
