@@ -17,7 +17,7 @@ func between() []attack {
 	hidden := func(path string) attack {
 		return meets("a way in that is not for outsiders: "+path, func(s *scene) request { return request{method: "GET", path: path, token: s.admin.token} }, 404)
 	}
-	return []attack{
+	return append(insiders(), []attack{
 		hidden("/internal/v1/orders/" + uuid.NewString()),
 		hidden("/internal/v1/transactions"),
 		hidden("/api/internal/v1/letterbox"),
@@ -30,7 +30,7 @@ func between() []attack {
 		webhook("a payment event signed with an empty secret", func(body string, at time.Time) string { return signed("", body, at) }),
 		webhook("a payment event with a signature of nothing", func(_ string, at time.Time) string { return fmt.Sprintf("t=%d,v1=", at.Unix()) }),
 		webhook("a payment event signed an hour ago with a guess", func(body string, at time.Time) string { return signed("a guess", body, at.Add(-time.Hour)) }),
-	}
+	}...)
 }
 
 // webhook tells that the victim's top-up has succeeded.

@@ -2,20 +2,14 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -83,33 +77,14 @@ func inside() (list []local.Instance) {
 	return list
 }
 
-// forger signs certificates with an authority of its own, in whatever name.
-func forger(t *testing.T) func(domain, service string) tls.Certificate {
+// forge makes a certificate with the name of a service, and another authority.
+func forge(t *testing.T, domain, service string) tls.Certificate {
 	t.Helper()
-	root := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	cert, err := testkit.Forge(domain, service)
+	if err != nil {
+		t.Fatal(err)
 	}
-	newKey := func() *ecdsa.PrivateKey {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return key
-	}
-	rootKey := newKey()
-	return func(domain, service string) tls.Certificate {
-		key := newKey()
-		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-			SerialNumber: big.NewInt(2), NotBefore: root.NotBefore, NotAfter: root.NotAfter, KeyUsage: x509.KeyUsageDigitalSignature,
-			URIs:        []*url.URL{{Scheme: "spiffe", Host: domain, Path: "/ns/default/dc/dc1/svc/" + service}},
-			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		}, root, &key.PublicKey, rootKey)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-	}
+	return cert
 }
 
 // Who has no certificate of the shop's authority, in TLS 1.3, says nothing that a service listens to.
@@ -119,7 +94,7 @@ func TestPeer_noServiceListensToStrangers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	domain, forge := credentials.Roots.TrustDomain().Name(), forger(t)
+	domain := credentials.Roots.TrustDomain().Name()
 	for _, in := range inside() {
 		status, _, text, err := knock(t, nil, http.MethodGet, "http://"+in.Addr+"/openapi.json", "")
 		if err != nil || status != http.StatusBadRequest || text != "Client sent an HTTP request to an HTTPS server." {
@@ -133,7 +108,7 @@ func TestPeer_noServiceListensToStrangers(t *testing.T) {
 		old.MaxVersion = tls.VersionTLS12
 		for what, conf := range map[string]*tls.Config{
 			"no certificate":                 unchecked(),
-			"the gateway's name, own CA":     unchecked(forge(domain, "gateway")),
+			"the gateway's name, own CA":     unchecked(forge(t, domain, "gateway")),
 			"the gateway's certificate, 1.2": old,
 		} {
 			status, _, text, err := knock(t, conf, http.MethodGet, "https://"+in.Addr+"/openapi.json", "")
@@ -270,7 +245,7 @@ func TestPeer_aFakePaymentGetsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	certs := map[string]*tls.Certificate{"with product's certificate": own.Certificate, "in plain HTTP": nil}
-	forged := forger(t)(own.Roots.TrustDomain().Name(), "payment")
+	forged := forge(t, own.Roots.TrustDomain().Name(), "payment")
 	certs["with a certificate of its own authority"] = &forged
 	for what, cert := range certs {
 		server := httptest.NewUnstartedServer(handler)
