@@ -98,6 +98,7 @@ func TestServe_withoutACertificate(t *testing.T) {
 }
 
 func ask(t *testing.T, url string) (int, string) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return 0, ""

@@ -214,7 +214,7 @@ func (i *Identity) datacenters(ctx context.Context) ([]string, error) {
 	var list []string
 	_, err := i.r.consul.Raw().Query("/v1/catalog/datacenters", &list, (&api.QueryOptions{}).WithContext(ctx))
 	if err == nil && len(list) == 0 {
-		err = errors.New("Consul knows of no datacenter") //nolint:revive,staticcheck // a name
+		err = errors.New("no datacenter is known to Consul")
 	}
 	return list, err
 }

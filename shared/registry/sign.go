@@ -123,7 +123,7 @@ func (s *signer) sign(ctx context.Context, csr string) (string, error) {
 		fallthrough
 	default:
 		why, _ := url.PathUnescape(cmp.Or(resp.Trailer.Get("Grpc-Message"), resp.Header.Get("Grpc-Message")))
-		return "", fmt.Errorf("Consul does not sign: status %s: %s", status, why) //nolint:revive,staticcheck // a name
+		return "", fmt.Errorf("the authority does not sign: status %s: %s", status, why)
 	}
 }
 
