@@ -227,7 +227,7 @@ func fakes(ctx context.Context, s *scene) outcome {
 		if certs == nil {
 			server.Start()
 		} else {
-			server.TLS = &tls.Config{Certificates: certs, ClientAuth: tls.RequestClientCert} //nolint:gosec // an attacker's
+			server.TLS = &tls.Config{Certificates: certs, ClientAuth: tls.RequestClientCert}
 			server.StartTLS()
 		}
 		defer server.Close()

@@ -96,8 +96,11 @@ func (s *Shop) Call(ctx context.Context, service string) (*Caller, error) {
 	c.mesh = mesh.New(mesh.Config{Caller: service}, mesh.Deps{Resolver: reg, Log: log, Metrics: metrics, TLS: c.Peers.Client})
 	c.Client = c.mesh.Client()
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	ended := make(chan error, 1)
-	go func() { ended <- self.Run(running) }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = self.Run(running) // it has none
+	}()
 	c.end = func() { stop(); <-ended }
 	patience, cancel := context.WithTimeout(ctx, readyPatience)
 	defer cancel()

@@ -24,7 +24,7 @@ func TestServe_notHalfConfigured(t *testing.T) {
 		ID: "note", Service: "order", Method: http.MethodGet, Path: "/internal/v1/note", Permission: identity.Internal, Summary: "Notes.",
 	}
 	serve := func(ctx context.Context, a *App) error { return a.Serve(ctx) }
-	token := map[string]string{"CONSUL_HTTP_TOKEN": "0b5e7c2e-7f0d-4c83-a1f5-0a1d3b9f5c11"}
+	token := map[string]string{"CONSUL_HTTP_TOKEN_FILE": "/nowhere"}
 	for name, tt := range map[string]struct {
 		env   map[string]string
 		serve func(context.Context, *App) error
@@ -63,7 +63,7 @@ func TestServe_withoutACertificate(t *testing.T) {
 	}
 	admin := "127.0.0.1:" + strconv.Itoa(port)
 	env := map[string]string{
-		"SERVICE_ADDR": "127.0.0.1:0", "ADMIN_ADDR": admin, "CONSUL_HTTP_ADDR": "127.0.0.1:1", "CONSUL_HTTP_TOKEN": "0b5e7c2e-7f0d-4c83-a1f5-0a1d3b9f5c11",
+		"SERVICE_ADDR": "127.0.0.1:0", "ADMIN_ADDR": admin, "CONSUL_HTTP_ADDR": "127.0.0.1:1", "CONSUL_HTTP_TOKEN_FILE": "/nowhere",
 	}
 	errSeen := errors.New("seen")
 	var said log

@@ -177,7 +177,7 @@ func chain(t *testing.T, c *Credentials) (certs []*x509.Certificate) {
 // copyAs gives a state folder in which the copy of credentials is another service's.
 func copyAs(t *testing.T, file, service string) string {
 	t.Helper()
-	b, err := os.ReadFile(file)
+	b, err := os.ReadFile(file) //nolint:gosec // the test's own
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +185,7 @@ func copyAs(t *testing.T, file, service string) string {
 	if err := os.Mkdir(filepath.Join(dir, "identity"), 0o750); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "identity", service+".json"), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "identity", service+".json"), b, 0o600); err != nil { //nolint:gosec // the test's own
 		t.Fatal(err)
 	}
 	return dir
