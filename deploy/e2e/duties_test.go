@@ -126,8 +126,12 @@ func TestDuties_sensitiveDataFollowsTheAccount(t *testing.T) {
 		clearance int64
 		may       string
 	}{
-		{"", 0, ""}, {"Basel", 9, ""}, {"HQ", 0, ""},
-		{"HQ", 1, "report-days"}, {"HQ", 2, "report-days report-customers"}, {"HQ", 3, "report-days report-customers export-people"},
+		{"", 0, ""},
+		{"Basel", 9, ""},
+		{"HQ", 0, ""},
+		{"HQ", 1, "report-days"},
+		{"HQ", 2, "report-days report-customers"},
+		{"HQ", 3, "report-days report-customers export-people"},
 	} {
 		attributes(c.location, c.clearance)
 		p.signIn(t, p.email, password)

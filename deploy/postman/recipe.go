@@ -94,7 +94,7 @@ func recipes() []recipe { //nolint:funlen // a table
 		{operation: "end-other-sessions", by: "customer"},
 		{
 			operation: "set-password", title: "Who does not know the password does not change it", by: "customer",
-			body: `{"current_password": "not the current one", "password": "correct horse battery staple"}`,
+			body:   `{"current_password": "not the current one", "password": "correct horse battery staple"}`,
 			status: http.StatusUnauthorized, expect: map[string]string{"$.code": "invalid_credentials"},
 		},
 
