@@ -15,7 +15,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM) //nolint:forbidigo // the process's first context
 	only := flag.String("only", "", "paragraphs to try, separated by commas: people, decisions, between, edge, data; empty is all")
 	flag.Parse()
 	status := run(ctx, *only)

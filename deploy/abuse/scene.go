@@ -25,7 +25,7 @@ import (
 
 // What is planted in the shop, and must be found nowhere but with its owner.
 const (
-	plantedPassword = "Tr0ub4dor-planted-&3"
+	plantedPassword = "Tr0ub4dor-planted-&3" //nolint:gosec // it opens nothing but a shop that lives for a minute
 	plantedName     = "Planted Person"
 	plantedStreet   = "17 Planted Street"
 	plantedPhone    = "+41 61 555 99 17"

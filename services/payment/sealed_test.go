@@ -21,7 +21,7 @@ func TestSealed_aLetterThatCameWithAnOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pay := func(about uuid.UUID, c payment.Charge) payment.Charge {
+	pay := func(about uuid.UUID, c payment.Charge) {
 		t.Helper()
 		if c.PayoutLetter, err = seal.Write(out.Body.Address, payment.AboutOrder(about), "CH93 0076"); err != nil {
 			t.Fatal(err)
@@ -29,7 +29,6 @@ func TestSealed_aLetterThatCameWithAnOrder(t *testing.T) {
 		if err := f.prepare(t, uuid.New(), payment.ActionCharge, c); err != nil {
 			t.Fatal(err)
 		}
-		return c
 	}
 	own := chargeOf(id, 100)
 	pay(own.OrderID, own)

@@ -305,7 +305,7 @@ func TestKEK_changes(t *testing.T) {
 		t.Error("another service reads the keys")
 	}
 
-	old, err := os.ReadFile(path)
+	old, err := os.ReadFile(path) //nolint:gosec // the test's own
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +334,7 @@ func TestFileKEK_isSafeOrRefused(t *testing.T) {
 	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
 		t.Errorf("beside it there is something else: %v, %v", entries, err)
 	}
-	good, err := os.ReadFile(path)
+	good, err := os.ReadFile(path) //nolint:gosec // the test's own
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func TestLetterbox_opensForItsServiceAlone(t *testing.T) {
 
 func write(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+	if err := os.WriteFile(path, []byte(text), mode); err != nil { //nolint:gosec // the test's own
 		t.Fatal(err)
 	}
 	if err := os.Chmod(path, mode); err != nil {
