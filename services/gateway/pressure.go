@@ -58,7 +58,7 @@ const (
 	windowLeast = 10 // requests, without which a window says nothing
 
 	leastOpen = 0.01
-	narrowing = 0.7  // of the share, when the bound is met, once in a window
+	narrowing = 0.85 // of the share, when the bound is met, once in a window
 	widening  = 1.05 // of it, in a window in which it is not
 
 	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
