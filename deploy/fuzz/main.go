@@ -100,6 +100,7 @@ func fuzz(ctx context.Context, found *tally, out io.Writer) (err error) {
 		}
 		fmt.Fprintf(out, "asking as %s for %d s\n", p.Email, seconds/len(people))
 		cmd := exec.CommandContext(ctx, schemathesis, args...)
+		cmd.Dir = filepath.Join(root, ".souk") // where it keeps what it remembers
 		said, runErr := cmd.CombinedOutput()
 		before := found.broken + found.offSchema
 		if err := found.read(report); err != nil {
