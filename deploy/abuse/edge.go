@@ -172,27 +172,9 @@ func slowHeaders(ctx context.Context, s *scene) outcome {
 			defer conn.Close()
 			_ = conn.SetReadDeadline(began.Add(30 * time.Second))
 			_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-			stop := make(chan struct{})
-			dripped := make(chan struct{})
-			go func() {
-				defer close(dripped)
-				tick := time.NewTicker(500 * time.Millisecond)
-				defer tick.Stop()
-				for {
-					select {
-					case <-stop:
-						return
-					case <-tick.C:
-						if _, err := io.WriteString(conn, "a"); err != nil {
-							return
-						}
-					}
-				}
-			}()
+			defer drip(conn, "a")()
 			_, _ = io.Copy(io.Discard, conn)
 			ended <- time.Since(began)
-			close(stop)
-			<-dripped
 		})
 	}
 	others := s.send(ctx, request{method: "GET", path: "/api/v1/products?page_size=1"})
@@ -208,6 +190,30 @@ func slowHeaders(ctx context.Context, s *scene) outcome {
 	}
 }
 
+// drip writes b each half second, until what it returns is called.
+func drip(conn net.Conn, b string) (stop func()) {
+	over := make(chan struct{})
+	var dripping sync.WaitGroup
+	dripping.Go(func() {
+		tick := time.NewTicker(500 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				if _, err := io.WriteString(conn, b); err != nil {
+					return
+				}
+			}
+		}
+	})
+	return func() {
+		close(over)
+		dripping.Wait()
+	}
+}
+
 func slowBody(ctx context.Context, s *scene) outcome {
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", gatewayOf(s))
 	if err != nil {
@@ -217,22 +223,7 @@ func slowBody(ctx context.Context, s *scene) outcome {
 	began := time.Now()
 	_ = conn.SetDeadline(began.Add(30 * time.Second))
 	_, _ = fmt.Fprintf(conn, "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		tick := time.NewTicker(500 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-				if _, err := io.WriteString(conn, " "); err != nil {
-					return
-				}
-			}
-		}
-	}()
+	defer drip(conn, " ")()
 	a := readAnswer(bufio.NewReader(conn))
 	took := time.Since(began)
 	return outcome{"a byte each half second of 1000", fmt.Sprintf("%s after %.1f s", a, took.Seconds()), took < 15*time.Second && (a.err != nil || a.status >= 400)}
