@@ -144,23 +144,13 @@ func (s *Service) LinkSignIn(ctx context.Context, in *user.LinkInput) (*user.Tok
 	if err := s.throttle(ctx, buckets); err != nil {
 		return nil, err
 	}
-	hash := s.nobody
-	claimed, err := s.sealed.findByEmail(s.db.WithContext(ctx), email)
-	if err == nil {
-		hash = claimed.PasswordHash
-	} else if !fault.Is(err, fault.NotFound) {
-		return nil, err
-	}
-	matches, err := s.passwords.Matches(ctx, in.Body.Password, hash)
+	claimed, err := s.prove(ctx, email, in.Body.Password)
 	if err != nil {
 		return nil, err
 	}
-	if !matches {
-		return nil, invalidCredentials()
-	}
 	out, err := s.finish(ctx, &in.FinishSignInInput, func(tx *gorm.DB, again provider.Person, _ string) (uuid.UUID, error) {
 		now, err := findAccount(tx, claimed.ID)
-		if err == nil && (now.PasswordHash != hash || again != p) {
+		if err == nil && (now.PasswordHash != claimed.PasswordHash || again != p) {
 			err = invalidCredentials()
 		}
 		return claimed.ID, err

@@ -34,9 +34,7 @@ const noStore = "no-store"
 // after the same work. Returns Exhausted, code too_many_tries, for one try too many (see allowance), and Unavailable, code
 // overloaded, when too many sign in.
 func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensOutput, error) {
-	hash := s.nobody
-	var claimed account
-	email, ok := normalEmail(in.Body.Email)
+	email, _ := normalEmail(in.Body.Email)
 	device, err := s.knownDevice(ctx, in.Device, email)
 	if err != nil {
 		return nil, err
@@ -45,21 +43,11 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 	if err := s.throttle(ctx, buckets); err != nil {
 		return nil, err
 	}
-	if ok {
-		known, err := s.sealed.findByEmail(s.db.WithContext(ctx), email)
-		if err == nil {
-			claimed, hash = known, known.PasswordHash
-		} else if !fault.Is(err, fault.NotFound) {
-			return nil, err
-		}
-	}
-	matches, err := s.passwords.Matches(ctx, in.Body.Password, hash)
+	claimed, err := s.prove(ctx, email, in.Body.Password)
 	if err != nil {
 		return nil, err
 	}
-	if !matches {
-		return nil, invalidCredentials()
-	}
+	hash := claimed.PasswordHash
 	var g grant
 	var setCookie string
 	err = postgres.InTx(ctx, s.db, func(tx *gorm.DB) (err error) {
@@ -91,6 +79,23 @@ func (s *Service) Login(ctx context.Context, in *user.LoginInput) (*user.TokensO
 	}
 	out.SetCookie = setCookie
 	return out, nil
+}
+
+// prove gives the account of an e-mail address, in normal form, to who knows its password. Whoever does not gets
+// invalidCredentials, after the same work whether or not there is such an account.
+func (s *Service) prove(ctx context.Context, email, password string) (account, error) {
+	hash := s.nobody
+	claimed, err := s.sealed.findByEmail(s.db.WithContext(ctx), email)
+	if err == nil {
+		hash = claimed.PasswordHash
+	} else if !fault.Is(err, fault.NotFound) {
+		return account{}, err
+	}
+	matches, err := s.passwords.Matches(ctx, password, hash)
+	if err == nil && !matches {
+		err = invalidCredentials()
+	}
+	return claimed, err
 }
 
 // begin begins a session of the account, on the device that calls itself agent.

@@ -25,11 +25,7 @@ func main() {
 
 func serve(ctx context.Context, a *app.App) error {
 	slog.SetDefault(a.Log) // the library that speaks OAuth logs there
-	db, err := database(ctx, a)
-	if err != nil {
-		return err
-	}
-	s, err := service(ctx, a, db)
+	s, db, err := open(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -58,27 +54,29 @@ type config struct {
 	Providers provider.List `env:"OIDC_PROVIDERS"`
 }
 
-func service(ctx context.Context, a *app.App, db *gorm.DB) (*user.Service, error) {
+// open opens the service and its database.
+func open(ctx context.Context, a *app.App) (*user.Service, *gorm.DB, error) {
+	db, err := database(ctx, a)
+	if err != nil {
+		return nil, nil, err
+	}
 	var cfg config
 	if err := a.Env(&cfg); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	keys, err := a.Keys(db)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return user.New(ctx, user.Deps{
+	s, err := user.New(ctx, user.Deps{
 		DB: db, Keys: keys, Mesh: a.Mesh, Passwords: user.NewArgon2(), Now: a.Now, Log: a.Log, Metrics: a.Metrics,
 		OneNetwork: cfg.RateLogin == "0", Providers: cfg.Providers, PublicURL: cfg.PublicURL,
 	})
+	return s, db, err
 }
 
 func revokeKey(ctx context.Context, a *app.App) error {
-	db, err := database(ctx, a)
-	if err != nil {
-		return err
-	}
-	s, err := service(ctx, a, db)
+	s, _, err := open(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -98,11 +96,7 @@ func seed(ctx context.Context, a *app.App) error {
 	if err := a.Env(&cfg); err != nil {
 		return err
 	}
-	db, err := database(ctx, a)
-	if err != nil {
-		return err
-	}
-	s, err := service(ctx, a, db)
+	s, _, err := open(ctx, a)
 	if err != nil {
 		return err
 	}
