@@ -70,7 +70,7 @@ type ruling struct {
 // for each what is true from now on. A commit is written only before its deadline, by the database's clock. Lazily leaves
 // the disk to catch up.
 func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([]ruling, error) {
-	var written []uuid.UUID
+	var written []decision
 	err := postgres.Alone(ctx, r.db, func(tx *gorm.DB) (err error) {
 		written, err = insert(tx, all, lazily)
 		return err
@@ -78,13 +78,17 @@ func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([
 	if err != nil {
 		return nil, err
 	}
-	won := make(map[uuid.UUID]bool, len(written))
-	for _, gid := range written {
-		won[gid] = true
+	outcomes := make(map[uuid.UUID]coordinator.State, len(written))
+	for _, d := range written {
+		outcomes[d.GID] = d.Outcome
 	}
+	rulings := make([]ruling, len(all))
 	var lost []uuid.UUID
-	for _, d := range all {
-		if !won[d.GID] {
+	for i, d := range all {
+		if outcomes[d.GID] == d.Outcome {
+			rulings[i] = ruling{truth: d, won: true}
+			delete(outcomes, d.GID) // whoever else decides the transaction in this statement has come too late
+		} else {
 			lost = append(lost, d.GID)
 		}
 	}
@@ -92,26 +96,21 @@ func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([
 	if err != nil {
 		return nil, err
 	}
-	rulings := make([]ruling, len(all))
 	for i, d := range all {
-		truth, known := found[d.GID]
-		switch {
-		case won[d.GID]:
-			rulings[i] = ruling{truth: d, won: true}
-		case known:
-			rulings[i] = ruling{truth: truth}
-		default:
-			rulings[i] = ruling{tooLate: true}
+		if rulings[i].won {
+			continue
 		}
+		truth, known := found[d.GID]
+		rulings[i] = ruling{truth: truth, tooLate: !known}
 	}
 	return rulings, nil
 }
 
-// insert writes decisions and gives those that it has written. It leaves out what is decided already, and commits past
-// their deadline.
-func insert(tx *gorm.DB, all []decision, lazily bool) (written []uuid.UUID, err error) {
+// insert writes decisions and gives the GID and Outcome of those that it has written: of several of one transaction, the
+// first. It leaves out what is decided already, and commits past their deadline.
+func insert(tx *gorm.DB, all []decision, lazily bool) (written []decision, err error) {
 	// In one order everywhere: two coordinators that decide the same transactions must not wait for each other.
-	document, err := json.Marshal(slices.SortedFunc(slices.Values(all), func(a, b decision) int { return bytes.Compare(a.GID[:], b.GID[:]) }))
+	document, err := json.Marshal(slices.SortedStableFunc(slices.Values(all), func(a, b decision) int { return bytes.Compare(a.GID[:], b.GID[:]) }))
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +131,7 @@ const insertDecisions = `INSERT INTO decision (gid, outcome, reason, digest, bra
 	FROM jsonb_to_recordset(CAST(@rows AS jsonb)) AS r (gid uuid, outcome text, reason jsonb, digest text, branches jsonb,
 		deadline timestamptz, completed_at timestamptz, timeline jsonb)%s
 	WHERE outcome <> 'committed' OR clock_timestamp() < COALESCE(deadline, 'infinity')
-	ON CONFLICT (gid) DO NOTHING RETURNING gid`
+	ON CONFLICT (gid) DO NOTHING RETURNING gid, outcome`
 
 // MarshalJSON is the decision as insertDecisions reads it.
 func (d decision) MarshalJSON() ([]byte, error) {
