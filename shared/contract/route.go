@@ -99,7 +99,11 @@ func (r Route[In, Out]) Call(ctx context.Context, client *http.Client, in *In) (
 		if f.Code == CallerRefused { // no doing of whoever the call is for
 			f = fault.New(fault.Upstream, "", "%s does not take calls from here", r.Service).Because(f)
 		}
-		return nil, fmt.Errorf("call %s: %w", r.ID, f)
+		err = fmt.Errorf("call %s: %w", r.ID, f)
+		if resp.StatusCode >= http.StatusInternalServerError {
+			err = fault.Elsewhere(err)
+		}
+		return nil, err
 	}
 	out, err := decode[Out](resp, body)
 	if err != nil {
@@ -112,7 +116,7 @@ func unanswered(ctx context.Context, service string, cause error) error {
 	if ctx.Err() != nil {
 		return fault.New(fault.Deadline, "", "%s did not answer in time", service).Because(cause)
 	}
-	return fault.New(fault.Unavailable, "", "%s is not available", service).Because(cause)
+	return fault.Elsewhere(fault.New(fault.Unavailable, "", "%s is not available", service).Because(cause))
 }
 
 func (r Route[In, Out]) request(ctx context.Context, in *In) (*http.Request, error) {

@@ -127,6 +127,19 @@ func (e *Error) code() string {
 	return string(e.Kind)
 }
 
+type elsewhere struct{ error }
+
+func (e elsewhere) Unwrap() error { return e.error }
+
+// Elsewhere marks err as the failure of another service, which whoever passes it on can do nothing about.
+func Elsewhere(err error) error { return elsewhere{err} }
+
+// IsElsewhere reports whether err comes of one that Elsewhere has marked.
+func IsElsewhere(err error) bool {
+	_, is := errors.AsType[elsewhere](err)
+	return is
+}
+
 // Of finds the fault inside err; an error without one becomes Internal with err as its cause. Of(nil) is nil.
 func Of(err error) *Error {
 	if err == nil {

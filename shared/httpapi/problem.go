@@ -22,22 +22,25 @@ import (
 // answer is a problem on its way out, with the headers that its status calls for.
 type answer struct {
 	*fault.Problem
-	wait time.Duration
+	wait      time.Duration
+	elsewhere bool
 }
 
 // GetHeaders tells Huma the headers to answer with.
 func (a answer) GetHeaders() http.Header {
-	if a.wait > 0 {
-		return http.Header{"Retry-After": {strconv.Itoa(int(math.Ceil(a.wait.Seconds())))}}
+	h := http.Header{}
+	switch {
+	case a.wait > 0:
+		h["Retry-After"] = []string{strconv.Itoa(int(math.Ceil(a.wait.Seconds())))}
+	case a.Status == http.StatusUnauthorized:
+		h["Www-Authenticate"] = []string{`Bearer realm="souk"`}
+	case a.Status == http.StatusTooManyRequests, a.Status == http.StatusServiceUnavailable:
+		h["Retry-After"] = []string{"1"}
 	}
-	switch a.Status {
-	case http.StatusUnauthorized:
-		return http.Header{"Www-Authenticate": {`Bearer realm="souk"`}}
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return http.Header{"Retry-After": {"1"}}
-	default:
-		return nil
+	if a.elsewhere {
+		h[elsewhereHeader] = []string{"1"}
 	}
+	return h
 }
 
 // problem is err as it is answered, and notes it in the request's log event: the cause is told there and nowhere else.
@@ -53,7 +56,7 @@ func problem(ctx context.Context, err error) answer {
 	if p.Status >= http.StatusInternalServerError {
 		telemetry.Note(ctx, slog.String("error", err.Error()))
 	}
-	return answer{p, f.Wait}
+	return answer{p, f.Wait, p.Status >= http.StatusInternalServerError && fault.IsElsewhere(err)}
 }
 
 // writeProblem answers with err from outside an operation.

@@ -8,10 +8,12 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// The mesh's headers, by which a caller says how important a request is, and we that we have not begun it.
+// The mesh's headers, by which a caller says how important a request is, and we that we have not begun it, or that it is not
+// us who failed.
 const (
-	priorityHeader = "X-Mesh-Priority"
-	shedHeader     = "X-Mesh-Shed"
+	priorityHeader  = "X-Mesh-Priority"
+	shedHeader      = "X-Mesh-Shed"
+	elsewhereHeader = "X-Mesh-Elsewhere"
 )
 
 // inflightLimit is how many requests a server takes at a time unless it is told otherwise.

@@ -2,6 +2,8 @@ package httpapi_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +11,7 @@ import (
 	"testing"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/httpapi"
 	"souk/shared/mesh"
 	"souk/shared/registry"
@@ -119,6 +122,52 @@ func TestAdmit_anotherInstanceTakesIt(t *testing.T) {
 	}
 	if executed != [2]int{0, 20} {
 		t.Errorf("executed: %v", executed)
+	}
+}
+
+// roundTripper is who answers in place of a network.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// Who fails because another has failed says so, and who fails by itself does not.
+func TestElsewhere(t *testing.T) {
+	t.Parallel()
+	own := fault.New(fault.Unavailable, "", "the database is away")
+	for name, tt := range map[string]struct {
+		other     int // what the other service answers; nothing if it is 0
+		own       error
+		status    int
+		elsewhere string
+	}{
+		"it cannot be reached":       {0, nil, 503, "1"},
+		"it has failed":              {500, nil, 500, "1"},
+		"it says no":                 {404, nil, 404, ""},
+		"it has failed, and it's no": {503, fault.New(fault.Conflict, "", "without it we do not"), 409, ""},
+		"we have failed":             {200, own, 503, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			other := &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
+				if tt.other == 0 {
+					return nil, errors.New("refused")
+				}
+				return &http.Response{StatusCode: tt.other, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+			})}
+			s := httpapi.New(httpapi.Config{Service: "middle", Version: "test", Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+			httpapi.Handle(s, getThing, func(ctx context.Context, in *contract.ByID) (*contract.Body[thing], error) {
+				out, err := getThing.Call(ctx, other, in)
+				if f, ok := errors.AsType[*fault.Error](tt.own); ok {
+					return nil, f.Because(err)
+				}
+				return out, err
+			})
+			w, r := httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/v1/things/"+uuid.NewString(), http.NoBody)
+			s.Handler().ServeHTTP(w, r)
+			if got := w.Header().Get(mesh.HeaderElsewhere); w.Code != tt.status || got != tt.elsewhere {
+				t.Errorf("got %d, %q; want %d, %q", w.Code, got, tt.status, tt.elsewhere)
+			}
+		})
 	}
 }
 

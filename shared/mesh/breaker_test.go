@@ -117,6 +117,7 @@ func TestBreaker_staysClosed(t *testing.T) {
 		"40 % failures": func(i int64) int { return map[bool]int{true: 500, false: 200}[i%10 >= 6] },
 		"404":           func(int64) int { return 404 },
 		"429":           func(int64) int { return 429 },
+		"elsewhere":     func(int64) int { return 503 },
 		"19 failures":   func(i int64) int { return map[bool]int{true: 500, false: 404}[i < 19] },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,6 +126,9 @@ func TestBreaker_staysClosed(t *testing.T) {
 				var n atomic.Int64
 				n.Store(-1)
 				m, _ := newFakeMesh(Config{}, fakes{"a": func(r *http.Request) answer {
+					if name == "elsewhere" {
+						return reply(code(0), HeaderElsewhere, "1")(r)
+					}
 					return reply(code(n.Add(1)))(r)
 				}}, "a")
 				if name == "19 failures" { // successes first, so that 19 failures are a minority

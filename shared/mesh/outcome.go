@@ -16,6 +16,9 @@ const (
 	HeaderAttempt  = "X-Mesh-Attempt"       // to the callee: 2 for a second try; absent from a first
 	HeaderPriority = "X-Mesh-Priority"      // to the callee: sheddable or critical; absent if neither
 	HeaderShed     = "X-Mesh-Shed"          // from the callee, with 503: "1" if it refused to begin
+
+	// From the callee, with 5xx: "1" if it is well, and a service that it needs is not.
+	HeaderElsewhere = "X-Mesh-Elsewhere"
 )
 
 // outcome is how a try, or a whole call, ended.
@@ -27,6 +30,7 @@ const (
 	limited                     // 429
 	serverError                 // 500 and odd 5xx
 	gatewayError                // 502, 503, 504
+	elsewhere                   // 5xx with X-Mesh-Elsewhere: another instance may see what this one needs
 	shed                        // 503 with X-Mesh-Shed: not executed
 	unreachable                 // no connection: refused, dial or TLS failed, or not had in time
 	broken                      // the connection failed after the request may have been sent
@@ -75,6 +79,7 @@ var rulings = [...]struct { //nolint:gochecknoglobals // a table that never chan
 	limited:      {excluded, excluded, delayed, "client_error", ""},
 	serverError:  {failure, failure, never, "failure", ""},
 	gatewayError: {failure, failure, harmless, "failure", ""},
+	elsewhere:    {failure, excluded, harmless, "failure", ""}, // who could not be had has a breaker of its own, at the callee
 	shed:         {failure, failure, always, "failure", ""},
 	unreachable:  {failure, failure, always, "failure", KindUnreachable},
 	broken:       {failure, failure, harmless, "failure", KindBroken},
@@ -94,7 +99,7 @@ var rulings = [...]struct { //nolint:gochecknoglobals // a table that never chan
 // String is the outcome's name in metrics of tries and retries.
 func (o outcome) String() string {
 	return [...]string{
-		"answered", "client_error", "limited", "server_error", "gateway_error", "shed", "unreachable", "broken", "timeout",
+		"answered", "client_error", "limited", "server_error", "gateway_error", "elsewhere", "shed", "unreachable", "broken", "timeout",
 		"deadline", "cut_short", "canceled", "bad_request", "spent", "no_instances", "full", "fallback", "open", "closed",
 	}[o]
 }
@@ -110,6 +115,8 @@ func outcomeOfResponse(resp *http.Response) outcome {
 		return clientError
 	case code == http.StatusServiceUnavailable && resp.Header.Get(HeaderShed) == "1":
 		return shed
+	case resp.Header.Get(HeaderElsewhere) == "1":
+		return elsewhere
 	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
 		return gatewayError
 	}

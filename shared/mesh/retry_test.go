@@ -50,6 +50,7 @@ func TestRetry_table(t *testing.T) {
 		{"502", reply(502), harmlessKinds, 502, ""},
 		{"503", reply(503), harmlessKinds, 503, ""},
 		{"504", reply(504), harmlessKinds, 504, ""},
+		{"503 elsewhere", reply(503, HeaderElsewhere, "1"), harmlessKinds, 503, ""},
 		{"503 shed", reply(503, HeaderShed, "1"), all, 0, ""},
 		{"500", reply(500), nil, 500, ""},
 		{"501", reply(501), nil, 501, ""},

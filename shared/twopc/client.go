@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 
 	"souk/shared/contract"
@@ -110,7 +111,11 @@ func failure(o *coordinator.Outcome) error {
 	if o.Reason == nil {
 		return fault.New(fault.Conflict, "aborted", "the transaction was aborted")
 	}
-	return &fault.Error{Kind: fault.OfStatus(o.Reason.Status), Code: o.Reason.Code, Message: o.Reason.Detail, Fields: o.Reason.Errors}
+	f := &fault.Error{Kind: fault.OfStatus(o.Reason.Status), Code: o.Reason.Code, Message: o.Reason.Detail, Fields: o.Reason.Errors}
+	if o.Reason.Status >= http.StatusInternalServerError { // a participant's, or its way there
+		return fault.Elsewhere(f)
+	}
+	return f
 }
 
 // passing reports whether the same transaction could succeed a moment later with nothing else changed.
