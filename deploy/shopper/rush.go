@@ -160,18 +160,31 @@ func untilKnown(ctx context.Context, request func(context.Context) (known bool, 
 		if err == nil && known {
 			return nil
 		}
-		if err != nil {
-			var answer *fault.Error
-			if errors.As(err, &answer) && answer.Kind != fault.Unavailable && answer.Kind != fault.Deadline && answer.Kind != fault.Exhausted &&
-				answer.Code != "request_in_progress" {
-				return err
-			}
+		if err != nil && !passes(err) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
 			return errors.Join(err, ctx.Err())
 		case <-time.After(200 * time.Millisecond):
 		}
+	}
+}
+
+// passes reports whether the same request, under the same key, may succeed a moment later: nobody answered, or the shop was
+// away, too busy, or at something that has to end first. A conflict of the last kind is told by its code.
+func passes(err error) bool {
+	answer, ok := errors.AsType[*fault.Error](err)
+	if !ok {
+		return true
+	}
+	switch answer.Kind {
+	case fault.Unavailable, fault.Deadline, fault.Exhausted:
+		return true
+	case fault.Conflict:
+		return answer.Code == "busy" || answer.Code == "request_in_progress" || answer.Code == string(fault.Deadline)
+	default:
+		return false
 	}
 }
 
