@@ -70,6 +70,11 @@ func TestCheck_findsWhatIsBroken(t *testing.T) {
 			`[{"op": "remove", "path": "` + container + `/resources/limits"}]`,
 			"critical: Deployment order: Container Resources",
 		},
+		"a shop that does not know its address": {
+			"kind: Deployment, name: user",
+			`[{"op": "remove", "path": "` + container + `/env/0"}]`,
+			`user: PUBLIC_URL is "", want where browsers find the shop`,
+		},
 		"both fields of a disruption budget": {
 			"kind: PodDisruptionBudget, name: order",
 			`[{"op": "add", "path": "/spec/minAvailable", "value": 1}]`,

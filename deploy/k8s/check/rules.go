@@ -6,6 +6,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -82,6 +83,27 @@ func rules(objects []runtime.Object) (problems []error) {
 				refuse("%s: %w", w.meta.Name, err)
 			}
 		}
+	}
+	return append(problems, public(objects)...)
+}
+
+// public checks that the user service knows where browsers find the shop: at the host of the Ingress, where there is one.
+func public(objects []runtime.Object) (problems []error) {
+	url, door := "", ""
+	for _, o := range objects {
+		switch o := o.(type) {
+		case *appsv1.Deployment:
+			for _, e := range o.Spec.Template.Spec.Containers[0].Env {
+				if o.Name == "user" && e.Name == "PUBLIC_URL" {
+					url = e.Value
+				}
+			}
+		case *networkingv1.Ingress:
+			door = "https://" + o.Spec.Rules[0].Host
+		}
+	}
+	if url == "" || door != "" && url != door {
+		problems = append(problems, fmt.Errorf("user: PUBLIC_URL is %q, want where browsers find the shop: %s", url, door))
 	}
 	return problems
 }
