@@ -123,8 +123,8 @@ func (p *Person) Browse(ctx context.Context, words string) ([]product.Product, e
 	return out.Body.Items, nil
 }
 
-// Buy places an order for quantity of a product and pays it. While the outcome is not known, or an earlier try is still being
-// undone, it asks again, as a client should.
+// Buy places an order for quantity of a product and pays it. While the outcome is not known it asks again, as a client
+// should.
 func (p *Person) Buy(ctx context.Context, productID uuid.UUID, quantity int64) (*order.Order, error) {
 	in := new(order.PlaceInput)
 	in.Body.Lines = []order.PlaceLine{{ProductID: productID, Quantity: quantity}}
@@ -135,10 +135,10 @@ func (p *Person) Buy(ctx context.Context, productID uuid.UUID, quantity int64) (
 	ctx = contract.WithKey(ctx, uuid.NewString())
 	for {
 		out, err := order.PayFor.Call(ctx, p.Client, &contract.ByID{ID: placed.Body.ID})
-		if err != nil && !fault.HasCode(err, "busy") {
+		if err != nil {
 			return nil, err
 		}
-		if err == nil && out.Status == http.StatusOK {
+		if out.Status == http.StatusOK {
 			return &out.Body, nil
 		}
 		select {
