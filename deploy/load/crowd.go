@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// overload finds the peak, goes ten times beyond it, and sees the shop recover.
+// overload finds the peak, goes ten times beyond it, sees the shop recover, and finds the peak again: a machine that others
+// use too is not equally fast all the time, so what was served in between is held against the mean of both.
 func (l *load) overload(ctx context.Context) error {
 	// Tokens are good for ten minutes, and the steady load may have taken those.
 	g, signing := errgroup.WithContext(ctx)
@@ -35,29 +37,50 @@ func (l *load) overload(ctx context.Context) error {
 		return err
 	}
 	c := newCrowd(l)
-	peak := c.closed(ctx, 32, peakTime)
-	l.say("peak       %s", peak)
-	if peak.served == 0 {
-		return fmt.Errorf("at the peak nobody was served: %w", c.oddity())
+	before, err := l.peak(ctx, c)
+	if err != nil {
+		return err
 	}
-	if peak.odd > 0 {
-		l.fail("at the peak %d had an answer that makes no sense: %v", peak.odd, c.oddity())
-	}
-	over := c.open(ctx, overFactor*peak.perSecond(), overTime)
+	over := c.open(ctx, overFactor*before, overTime)
 	l.say("overload   %s", over)
-	l.goodput = over.perSecond() / peak.perSecond()
-	if l.goodput < leastGood {
-		l.fail("under overload the shop serves %.0f %% of what it can", 100*l.goodput)
-	}
 	if over.refused == 0 {
 		l.fail("nobody was refused: that was no overload")
 	}
 	if over.odd > 0 {
 		l.fail("%d had another answer than to come back later: %v", over.odd, c.oddity())
 	}
+	if err := l.recover(ctx, c, before/2); err != nil {
+		return err
+	}
+	after, err := l.peak(ctx, c)
+	if err != nil {
+		return err
+	}
+	l.goodput = 2 * over.perSecond() / (before + after)
+	if l.goodput < leastGood {
+		l.fail("under overload the shop serves %.0f %% of what it can", 100*l.goodput)
+	}
+	return nil
+}
+
+// peak is how many visits a second the shop can serve.
+func (l *load) peak(ctx context.Context, c *crowd) (float64, error) {
+	peak := c.closed(ctx, 32, peakTime)
+	l.say("peak       %s", peak)
+	if peak.served == 0 {
+		return 0, fmt.Errorf("at the peak nobody was served: %w", c.oddity())
+	}
+	if peak.odd > 0 {
+		l.fail("at the peak %d had an answer that makes no sense: %v", peak.odd, c.oddity())
+	}
+	return peak.perSecond(), nil
+}
+
+// recover waits until the shop, asked for so much, is as it was.
+func (l *load) recover(ctx context.Context, c *crowd, perSecond float64) error {
 	began := time.Now()
 	for {
-		calm := c.open(ctx, peak.perSecond()/2, time.Second)
+		calm := c.open(ctx, perSecond, time.Second)
 		l.say("recovery   %s", calm)
 		if calm.refused == 0 && calm.odd == 0 && calm.slowest < time.Second {
 			l.say("recovered %.1f s after the overload", time.Since(began).Seconds()-1)
@@ -97,8 +120,9 @@ type crowd struct {
 
 func newCrowd(l *load) *crowd {
 	c := &crowd{l: l}
+	gateway := &direct{addr: strings.TrimPrefix(l.shop.Gateway, "http://")}
 	for _, p := range append(slices.Clone(l.crowd), l.admin) {
-		p.Client.Transport = &gatekeeper{p.Client.Transport, c}
+		p.Client = &http.Client{Transport: &gatekeeper{p.Over(gateway), c}}
 	}
 	return c
 }

@@ -1,11 +1,12 @@
 // Command load sees how a shop of its own stands customers: many for a while, then ten times more than it can serve, then
 // as many as before. The first part is the k6 script beside it; of the second it is known what the shop can serve, because
-// that is measured just before, by the same customers.
+// that is measured before and after, by the same customers.
 //
 //	steady    LOAD_RATE customers a second for LOAD_SECONDS: nobody is refused, memory and goroutines do not grow
 //	peak      as many as 32 at a time, each followed by the next: what the shop can serve
 //	overload  ten times that: who is served is at least four fifths of the peak; the others are told to come back
-//	recovery  half of the peak: within ten seconds everybody is served in good time again, without anybody's help
+//	recovery  half of the peak: within ten seconds everybody is served in good time again, without anybody's help;
+//	          then the peak once more
 //
 // At the end money and goods are counted. It closes with "load: orders_per_s=… p50_ms=… p95_ms=… p99_ms=… errors=…
 // invariant_violations=… overload_goodput=…"; the times are those of a request to pay, at steady load.

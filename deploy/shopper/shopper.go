@@ -51,6 +51,12 @@ func Somebody(gateway string) *Person {
 	return p
 }
 
+// Over has p's calls made by next from now on, and returns what turns them into calls of the public door.
+func (p *Person) Over(next http.RoundTripper) http.RoundTripper {
+	p.next = next
+	return p
+}
+
 // RoundTrip is part of http.RoundTripper: http://order/v1/… is …/api/v1/… at the gateway.
 func (p *Person) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())

@@ -37,6 +37,8 @@ type pressure struct {
 
 	open             float64 // the share of the customers who are let in
 	opened, narrowed time.Time
+	counted          time.Time // since then, of their requests:
+	let, met         int       // were let in; met the bound
 
 	// Since the window began:
 	began       time.Time
@@ -44,6 +46,7 @@ type pressure struct {
 	most        int // of taken
 
 	limitGauge prometheus.Gauge
+	openGauge  prometheus.Gauge
 	shed       *prometheus.CounterVec // by priority
 }
 
@@ -57,9 +60,13 @@ const (
 	windowTime  = 100 * time.Millisecond
 	windowLeast = 10 // requests, without which a window says nothing
 
-	leastOpen = 0.01
-	narrowing = 0.85 // of the share, when the bound is met, once in a window
-	widening  = 1.05 // of it, in a window in which it is not
+	// When the bound is met the share narrows, once in a window, by the part of its requests that met it; it widens by a
+	// fiftieth in a window, and faster the longer ago that was. So in a crush about one request in fifty meets the bound, and
+	// afterwards everybody is let in again within a few seconds.
+	leastOpen  = 0.01
+	narrowMost = 0.5
+	widening   = 0.2 // of the share, in a second
+	hastening  = 0.5 // added to that with every second
 
 	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
 	lateRead  = 250 * time.Millisecond
@@ -74,16 +81,20 @@ func newPressure(reg prometheus.Registerer) *pressure {
 		limitGauge: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "gateway_limit", Help: "Requests that the services are asked at a time, at most; it adapts.",
 		}),
+		openGauge: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "gateway_admitted_ratio", Help: "The share of the customers who are let in with everything they ask.",
+		}),
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "gateway_shed_total", Help: "Requests that were told to come back because there was too much to do, by priority.",
 		}, []string{"priority"}),
 	}
 	p.limitGauge.Set(firstLimit)
+	p.openGauge.Set(1)
 	for _, priority := range []mesh.Priority{mesh.Sheddable, mesh.Normal, mesh.Critical} {
 		p.shed.WithLabelValues(string(priority)) // so that a rate of zero is a zero, and not nothing
 	}
 	if reg != nil {
-		reg.MustRegister(p.limitGauge, p.shed)
+		reg.MustRegister(p.limitGauge, p.openGauge, p.shed)
 	}
 	return p
 }
@@ -102,22 +113,34 @@ func (p *pressure) enter(w http.ResponseWriter, priority mesh.Priority, rank flo
 }
 
 func (p *pressure) admit(priority mesh.Priority, rank float64, now time.Time) bool {
-	if p.open < 1 {
-		p.open = min(1, p.open*math.Pow(widening, float64(now.Sub(p.opened))/float64(windowTime)))
-	}
-	p.opened = now
+	p.adapt(now)
 	if priority != mesh.Critical && rank >= p.open {
 		return false
 	}
 	if float64(p.taken) >= p.limit*share(priority) {
-		if now.Sub(p.narrowed) >= windowTime {
-			p.open, p.narrowed = max(leastOpen, p.open*narrowing), now
-		}
+		p.met++
 		return false
 	}
+	p.let++
 	p.taken++
 	p.most = max(p.most, p.taken)
 	return true
+}
+
+// adapt moves the share of the customers who are let in.
+func (p *pressure) adapt(now time.Time) {
+	if p.open < 1 {
+		p.open = min(1, p.open*math.Exp(now.Sub(p.opened).Seconds()*(widening+hastening*now.Sub(p.narrowed).Seconds())))
+	}
+	p.opened = now
+	if now.Sub(p.counted) < windowTime {
+		return
+	}
+	if p.met > 0 {
+		p.open = max(leastOpen, p.open*max(narrowMost, 1-float64(p.met)/float64(p.met+p.let)))
+		p.narrowed = now
+	}
+	p.counted, p.let, p.met = now, 0, 0
 }
 
 // rankOf is a customer's place, from 0 to 1, in the order in which customers are let in. It is by the signature of the token,
@@ -162,6 +185,7 @@ func (p *pressure) learn(now time.Time, late bool) {
 		p.limit = min(mostLimit, p.limit+max(1, p.limit/20))
 	}
 	p.limitGauge.Set(p.limit)
+	p.openGauge.Set(p.open)
 	p.began, p.ended, p.late, p.most = now, 0, 0, p.taken
 }
 
