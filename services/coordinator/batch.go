@@ -37,20 +37,31 @@ type question[Q, A any] struct {
 	err      error
 }
 
-// ask returns the answer to q, or ctx's error if it ends before.
+// ask returns the answer to q, or ctx's error if it ends before. Who asks first makes the call himself, and waits for its
+// end: a lone question needs nobody else to be woken.
 func (b *batcher[Q, A]) ask(ctx context.Context, q Q) (A, error) {
 	asked := &question[Q, A]{ctx: ctx, q: q, answered: make(chan struct{})}
+	first := false
 	b.mu.Lock()
 	b.waiting = append(b.waiting, asked)
 	switch {
-	case b.flying == 0:
+	case b.flying == 0 && b.pause > 0:
 		b.flying++
 		go b.fly()
+	case b.flying == 0:
+		b.flying++
+		first = true
 	case !b.impatient && b.flying < b.lanes:
 		b.impatient = true
 		time.AfterFunc(b.patience, b.another)
 	}
 	b.mu.Unlock()
+	if first {
+		b.carry(b.take())
+		if b.goesOn() { // for others, whom this one need not wait for
+			go b.fly()
+		}
+	}
 	select {
 	case <-asked.answered:
 		return asked.a, asked.err
@@ -77,26 +88,45 @@ func (b *batcher[Q, A]) fly() {
 		if b.pause > 0 {
 			<-time.After(b.pause)
 		}
-		batch := b.take()
-		if len(batch) == 0 {
+		b.carry(b.take())
+		if !b.goesOn() {
 			return
-		}
-		questions := make([]Q, len(batch))
-		for i, q := range batch {
-			questions[i] = q.q
-		}
-		// One of them gives up, or ends: that is not to end the others. The values, such as the trace, are the first's.
-		answers, err := b.call(context.WithoutCancel(batch[0].ctx), questions)
-		for i, q := range batch {
-			if q.err = err; err == nil {
-				q.a = answers[i]
-			}
-			close(q.answered)
 		}
 	}
 }
 
-// take removes the next batch; where there is none, the lane is closed.
+// carry makes one call, with a batch that may have gone in another lane meanwhile.
+func (b *batcher[Q, A]) carry(batch []*question[Q, A]) {
+	if len(batch) == 0 {
+		return
+	}
+	questions := make([]Q, len(batch))
+	for i, q := range batch {
+		questions[i] = q.q
+	}
+	// One of them gives up, or ends: that is not to end the others. The values, such as the trace, are the first's.
+	answers, err := b.call(context.WithoutCancel(batch[0].ctx), questions)
+	for i, q := range batch {
+		if q.err = err; err == nil {
+			q.a = answers[i]
+		}
+		close(q.answered)
+	}
+}
+
+// goesOn reports whether somebody waits; where nobody does, the lane is closed.
+func (b *batcher[Q, A]) goesOn() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.waiting) > 0 {
+		return true
+	}
+	b.waiting = nil
+	b.flying--
+	return false
+}
+
+// take removes the next batch.
 func (b *batcher[Q, A]) take() []*question[Q, A] {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -111,9 +141,5 @@ func (b *batcher[Q, A]) take() []*question[Q, A] {
 	}
 	batch := b.waiting[:n:n]
 	b.waiting = b.waiting[n:]
-	if n == 0 {
-		b.waiting = nil
-		b.flying--
-	}
 	return batch
 }

@@ -139,8 +139,6 @@ func (s *Service) fly(ctx context.Context, f *flight) {
 	events := make(chan event, 2*len(f.branches)+1)
 	deadline := time.NewTimer(f.deadline.Sub(s.deps.Now()))
 	defer deadline.Stop()
-	inline := time.NewTimer(time.Hour) // set when there is an answer
-	defer inline.Stop()
 	m := newMachine(len(f.branches))
 	phase, since := m.phase, s.deps.Now()
 	ctx, whole := telemetry.Start(ctx, "2pc", attribute.String("twopc.gid", f.gid.String()), attribute.Int("twopc.branches", len(f.branches)))
@@ -148,18 +146,18 @@ func (s *Service) fly(ctx context.Context, f *flight) {
 	inPhase, span := telemetry.Start(ctx, "2pc "+phase.String())
 	defer func() { span.End() }()
 
-	for e := (event{kind: begun}); ; e = s.next(f, events, deadline.C, inline.C) {
+	for e := (event{kind: begun}); ; e = next(events, deadline.C) {
 		s.note(f, e)
 		actions := m.step(e)
 		if m.phase != phase && m.phase != over { // what a phase asks of others is inside its span
 			span.End()
 			inPhase, span = telemetry.Start(ctx, "2pc "+m.phase.String())
 		}
-		for _, a := range actions {
-			s.perform(inPhase, f, a, events)
+		for i, a := range actions {
+			s.perform(inPhase, f, a, i == len(actions)-1, events)
 			if a.kind == answer {
 				whole.SetAttributes(attribute.String("twopc.outcome", string(a.state)))
-				inline.Reset(inlineTime)
+				defer time.AfterFunc(inlineTime, f.reply).Stop()
 			}
 		}
 		if m.phase != phase {
@@ -172,17 +170,13 @@ func (s *Service) fly(ctx context.Context, f *flight) {
 	}
 }
 
-// next waits for the next event, and lets the caller go when it has waited long enough for phase two.
-func (s *Service) next(f *flight, events <-chan event, deadline, inline <-chan time.Time) event {
-	for {
-		select {
-		case e := <-events:
-			return e
-		case <-deadline:
-			return event{kind: timeUp}
-		case <-inline:
-			f.reply()
-		}
+// next waits for the next event.
+func next(events <-chan event, deadline <-chan time.Time) event {
+	select {
+	case e := <-events:
+		return e
+	case <-deadline:
+		return event{kind: timeUp}
 	}
 }
 
@@ -208,8 +202,9 @@ func (s *Service) replay(ctx context.Context, f *flight) bool {
 	return true
 }
 
-// perform does one action; what comes of it arrives as an event.
-func (s *Service) perform(ctx context.Context, f *flight, a action, events chan<- event) {
+// perform does one action; what comes of it arrives as an event. While a transaction has nothing else to wait for, it waits
+// itself: for the register, and for the last of those who are told the outcome. That wakes nobody, and grows no new stack.
+func (s *Service) perform(ctx context.Context, f *flight, a action, last bool, events chan<- event) {
 	switch a.kind {
 	case prepare, prepareOne:
 		go func() { events <- s.askVote(ctx, f, a.branch, a.kind == prepareOne) }()
@@ -219,14 +214,19 @@ func (s *Service) perform(ctx context.Context, f *flight, a action, events chan<
 			Timeline: append(f.timeline, s.event("decided", "", string(a.state))),
 		}
 		f.timeline = nil // what follows is appended when the transaction is complete
-		go func() { events <- s.settle(ctx, d, a.lazily) }()
+		events <- s.settle(ctx, d, a.lazily)
 	case answer:
 		f.outcome = coordinator.Outcome{GID: f.gid, State: a.state, Reason: a.reason}
 	case remember:
 		f.reply()
 		s.remember(ctx, f, a)
 	case finish:
-		go func() { events <- s.tell(ctx, f, a.branch, a.state) }()
+		tell := func() { events <- s.tell(ctx, f, a.branch, a.state) }
+		if last {
+			tell()
+		} else {
+			go tell()
+		}
 	case complete:
 		f.reply()
 		s.complete(ctx, f.gid, a.heuristic, f.timeline)

@@ -112,7 +112,11 @@ func (o *Operator) callOff(tx *gorm.DB, gid uuid.UUID, by coordinator.Resolution
 		Reason:   fault.New(fault.Conflict, "voided", "the transaction was called off by an operator").Problem(),
 		Timeline: []coordinator.Event{o.event("decided", "aborted by "+by.By+": "+by.Reason)},
 	}
-	written, err := insert(tx, []decision{d}, false)
+	document, err := documentOf([]decision{d})
+	if err != nil {
+		return nil, err
+	}
+	written, err := postgres.Collect[verdict](tx, insertForced, document, lease.Seconds())
 	if err != nil {
 		return nil, err
 	}

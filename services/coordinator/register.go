@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"time"
 
@@ -61,20 +60,24 @@ type register struct{ db *gorm.DB }
 
 // ruling is what became of a decision that was to be written.
 type ruling struct {
-	truth   decision // what is true from now on
-	won     bool     // the decision that was to be written is
-	tooLate bool     // it was a commit past its deadline, and there is no other
+	truth   verdict // what is true from now on
+	won     bool    // the decision that was to be written is
+	tooLate bool    // it was a commit past its deadline, and there is no other
 }
 
 // decideAll writes decisions, with one statement and one commit, unless their transactions are decided already, and returns
 // for each what is true from now on. A commit is written only before its deadline, by the database's clock. Lazily leaves
 // the disk to catch up.
 func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([]ruling, error) {
-	var written []decision
-	err := postgres.Alone(ctx, r.db, func(tx *gorm.DB) (err error) {
-		written, err = insert(tx, all, lazily)
-		return err
-	})
+	document, err := documentOf(all)
+	if err != nil {
+		return nil, err
+	}
+	statement := insertForced
+	if lazily {
+		statement = insertLazily
+	}
+	written, err := postgres.Alone[verdict](ctx, r.db, statement, document, lease.Seconds())
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +89,7 @@ func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([
 	var lost []uuid.UUID
 	for i, d := range all {
 		if outcomes[d.GID] == d.Outcome {
-			rulings[i] = ruling{truth: d, won: true}
+			rulings[i] = ruling{truth: verdict{d.GID, d.Outcome, d.Reason, d.Digest}, won: true}
 			delete(outcomes, d.GID) // whoever else decides the transaction in this statement has come too late
 		} else {
 			lost = append(lost, d.GID)
@@ -106,36 +109,25 @@ func (r register) decideAll(ctx context.Context, all []decision, lazily bool) ([
 	return rulings, nil
 }
 
-// insert writes decisions and gives the GID and Outcome of those that it has written: of several of one transaction, the
-// first. It leaves out what is decided already, and commits past their deadline.
-func insert(tx *gorm.DB, all []decision, lazily bool) (written []decision, err error) {
-	// In one order everywhere: two coordinators that decide the same transactions must not wait for each other.
-	document, err := json.Marshal(slices.SortedStableFunc(slices.Values(all), func(a, b decision) int { return bytes.Compare(a.GID[:], b.GID[:]) }))
-	if err != nil {
-		return nil, err
-	}
-	err = tx.Raw(insertAll(lazily), map[string]any{"rows": string(document), "lease": lease.Seconds()}).Scan(&written).Error
-	return written, err
-}
+// insertForced writes the decisions of documentOf, its first parameter, under a lease of so many seconds, and gives the
+// verdicts that it has written: of several on one transaction, the first. It leaves out what is decided already, and commits
+// past their deadline. insertLazily leaves the disk to catch up.
+const (
+	insertForced = insertDecisions + insertable
+	insertLazily = insertDecisions + ", (SELECT set_config('synchronous_commit', 'off', true)) AS lazily" + insertable
 
-// insertAll is the statement, which leaves the disk to catch up if it is done lazily.
-func insertAll(lazily bool) string {
-	if lazily {
-		return fmt.Sprintf(insertDecisions, ", (SELECT set_config('synchronous_commit', 'off', true)) AS lazily")
-	}
-	return fmt.Sprintf(insertDecisions, "")
-}
+	insertDecisions = `INSERT INTO decision (gid, outcome, reason, digest, branches, deadline, completed_at, next_at, timeline)
+		SELECT gid, outcome, reason, decode(digest, 'hex'), branches, deadline, completed_at, clock_timestamp() + make_interval(secs => $2), timeline
+		FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS r (gid uuid, outcome text, reason jsonb, digest text, branches jsonb,
+			deadline timestamptz, completed_at timestamptz, timeline jsonb)`
+	insertable = ` WHERE outcome <> 'committed' OR clock_timestamp() < COALESCE(deadline, 'infinity')
+		ON CONFLICT (gid) DO NOTHING RETURNING ` + verdictColumns
+)
 
-const insertDecisions = `INSERT INTO decision (gid, outcome, reason, digest, branches, deadline, completed_at, next_at, timeline)
-	SELECT gid, outcome, reason, decode(digest, 'hex'), branches, deadline, completed_at, clock_timestamp() + make_interval(secs => @lease), timeline
-	FROM jsonb_to_recordset(CAST(@rows AS jsonb)) AS r (gid uuid, outcome text, reason jsonb, digest text, branches jsonb,
-		deadline timestamptz, completed_at timestamptz, timeline jsonb)%s
-	WHERE outcome <> 'committed' OR clock_timestamp() < COALESCE(deadline, 'infinity')
-	ON CONFLICT (gid) DO NOTHING RETURNING gid, outcome`
-
-// MarshalJSON is the decision as insertDecisions reads it.
-func (d decision) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
+// documentOf is decisions as insertDecisions reads them. They are in one order everywhere: two coordinators that decide the
+// same transactions must not wait for each other.
+func documentOf(all []decision) (string, error) {
+	type row struct {
 		GID         uuid.UUID           `json:"gid"`
 		Outcome     coordinator.State   `json:"outcome"`
 		Reason      *fault.Problem      `json:"reason,omitempty"`
@@ -144,7 +136,14 @@ func (d decision) MarshalJSON() ([]byte, error) {
 		Deadline    *time.Time          `json:"deadline,omitempty"`
 		CompletedAt *time.Time          `json:"completed_at,omitempty"`
 		Timeline    []coordinator.Event `json:"timeline"`
-	}{d.GID, d.Outcome, d.Reason, hexed(d.Digest), append([]part{}, d.Branches...), d.Deadline, d.CompletedAt, append([]coordinator.Event{}, d.Timeline...)})
+	}
+	rows := make([]row, len(all))
+	for i, d := range all {
+		rows[i] = row{d.GID, d.Outcome, d.Reason, hexed(d.Digest), append([]part{}, d.Branches...), d.Deadline, d.CompletedAt, append([]coordinator.Event{}, d.Timeline...)}
+	}
+	slices.SortStableFunc(rows, func(a, b row) int { return bytes.Compare(a.GID[:], b.GID[:]) })
+	document, err := json.Marshal(rows)
+	return string(document), err
 }
 
 func hexed(b []byte) *string {
@@ -162,19 +161,25 @@ func find(tx *gorm.DB, gid uuid.UUID) (decision, error) {
 	return d, err
 }
 
-// findAll reads decisions; what is not decided is not in the result.
-func (r register) findAll(ctx context.Context, gids []uuid.UUID) (map[uuid.UUID]decision, error) {
+// verdict is what a row says for ever.
+type verdict struct {
+	GID     uuid.UUID
+	Outcome coordinator.State
+	Reason  *fault.Problem
+	Digest  []byte
+}
+
+const verdictColumns = "gid, outcome, reason, digest"
+
+// findAll reads verdicts; what is not decided is not in the result.
+func (r register) findAll(ctx context.Context, gids []uuid.UUID) (map[uuid.UUID]verdict, error) {
 	if len(gids) == 0 {
 		return nil, nil
 	}
-	var rows []decision
-	err := postgres.Alone(ctx, r.db, func(tx *gorm.DB) error {
-		rows = nil
-		return tx.Raw("SELECT "+columns+" FROM decision WHERE gid = ANY(CAST(? AS uuid[]))", postgres.Array(gids)).Scan(&rows).Error
-	})
-	found := make(map[uuid.UUID]decision, len(rows))
-	for _, d := range rows {
-		found[d.GID] = d
+	rows, err := postgres.Alone[verdict](ctx, r.db, "SELECT "+verdictColumns+" FROM decision WHERE gid = ANY(CAST($1 AS uuid[]))", postgres.Array(gids))
+	found := make(map[uuid.UUID]verdict, len(rows))
+	for _, v := range rows {
+		found[v.GID] = v
 	}
 	return found, err
 }
@@ -248,13 +253,12 @@ func (r register) complete(ctx context.Context, all []completion) error {
 	}
 	// That it is not complete is asked in other words than those of the index decision_due: the planner would take the index,
 	// which at speed is full of what has just left it. With the array it knows how few rows these are.
-	return postgres.Alone(ctx, r.db, func(tx *gorm.DB) error {
-		return tx.Exec(`UPDATE decision d SET completed_at = now(), waiting_for = NULL, heuristic = d.heuristic OR r.heuristic, timeline = d.timeline || r.timeline
-			FROM (SELECT set_config('synchronous_commit', 'off', true)) AS lazily,
-				jsonb_to_recordset(CAST(? AS jsonb)) AS r (gid uuid, heuristic boolean, timeline jsonb)
-			WHERE d.gid = ANY(CAST(? AS uuid[])) AND d.gid = r.gid AND COALESCE(d.completed_at, 'infinity') = 'infinity'`,
-			string(document), postgres.Array(gids)).Error
-	})
+	_, err = postgres.Alone[struct{}](ctx, r.db, `UPDATE decision d SET completed_at = now(), waiting_for = NULL, heuristic = d.heuristic OR r.heuristic, timeline = d.timeline || r.timeline
+		FROM (SELECT set_config('synchronous_commit', 'off', true)) AS lazily,
+			jsonb_to_recordset(CAST($1 AS jsonb)) AS r (gid uuid, heuristic boolean, timeline jsonb)
+		WHERE d.gid = ANY(CAST($2 AS uuid[])) AND d.gid = r.gid AND COALESCE(d.completed_at, 'infinity') = 'infinity'`,
+		string(document), postgres.Array(gids))
+	return err
 }
 
 // due leases up to limit decisions that nobody is carrying out. Several coordinators get different ones. The timeline

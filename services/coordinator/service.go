@@ -28,7 +28,7 @@ type Service struct {
 	register register
 	seen     metrics
 
-	finds     *batcher[uuid.UUID, *decision]
+	finds     *batcher[uuid.UUID, *verdict]
 	decides   map[bool]*batcher[decision, ruling] // by whether it is done lazily
 	completes *batcher[completion, struct{}]
 
@@ -44,7 +44,7 @@ func New(deps Deps) *Service {
 		deps: deps, register: register{deps.DB}, seen: newMetrics(deps.Metrics),
 		flights: map[uuid.UUID]*flight{}, participants: map[string]*participant{},
 	}
-	s.finds = &batcher[uuid.UUID, *decision]{call: s.findAll, lanes: registerLanes, patience: registerPatience}
+	s.finds = &batcher[uuid.UUID, *verdict]{call: s.findAll, lanes: registerLanes, patience: registerPatience}
 	s.decides = map[bool]*batcher[decision, ruling]{}
 	for _, lazily := range []bool{false, true} {
 		s.decides[lazily] = &batcher[decision, ruling]{
@@ -63,11 +63,11 @@ const (
 	completePause    = 20 * time.Millisecond // nobody waits for it
 )
 
-func (s *Service) findAll(ctx context.Context, gids []uuid.UUID) ([]*decision, error) {
+func (s *Service) findAll(ctx context.Context, gids []uuid.UUID) ([]*verdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTime)
 	defer cancel()
 	found, err := s.register.findAll(ctx, gids)
-	answers := make([]*decision, len(gids))
+	answers := make([]*verdict, len(gids))
 	for i, gid := range gids {
 		if d, ok := found[gid]; ok {
 			answers[i] = &d

@@ -137,7 +137,7 @@ func (p *pipeline) flush(ctx context.Context) error {
 	}
 	all := p.waiting
 	p.waiting, p.begun = nil, true
-	return p.raw(func(conn *pgx.Conn) error {
+	return raw(p.conn, func(conn *pgx.Conn) error {
 		results := conn.SendBatch(ctx, batch)
 		var err error
 		for _, w := range all {
@@ -153,9 +153,9 @@ func (p *pipeline) flush(ctx context.Context) error {
 }
 
 // raw runs do on the driver's connection.
-func (p *pipeline) raw(do func(conn *pgx.Conn) error) error {
+func raw(conn *sql.Conn, do func(conn *pgx.Conn) error) error {
 	var err error
-	bad := p.conn.Raw(func(dc any) error {
+	bad := conn.Raw(func(dc any) error {
 		c, ok := dc.(*stdlib.Conn)
 		if !ok {
 			return errNotInTx
@@ -215,7 +215,7 @@ func (p *pipeline) rollback(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
 	defer cancel()
-	_ = p.raw(func(conn *pgx.Conn) error {
+	_ = raw(p.conn, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, "ROLLBACK")
 		if err != nil {
 			_ = conn.Close(ctx)

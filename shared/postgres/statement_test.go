@@ -83,12 +83,12 @@ func statementOf(n ast.Node) ast.Expr {
 		if x, ok := sel.X.(*ast.Ident); ok && (x.Name == "conn" || x.Name == "r") { // pgx: a context comes first
 			at = 1
 		}
-	case "Put", "Collect", "Change":
+	case "Put", "Collect", "Change", "Alone":
 		if x, ok := sel.X.(*ast.Ident); !ok || x.Name != "postgres" && x.Name != "tx" {
 			return nil
 		}
 		at = 1
-		if x, ok := sel.X.(*ast.Ident); ok && x.Name == "postgres" && sel.Sel.Name == "Change" {
+		if x, ok := sel.X.(*ast.Ident); ok && x.Name == "postgres" && (sel.Sel.Name == "Change" || sel.Sel.Name == "Alone") {
 			at = 2
 		}
 	default:
