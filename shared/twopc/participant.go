@@ -116,6 +116,7 @@ type Participant struct {
 	actions    map[string]Action
 	heuristics prometheus.Counter
 	inDoubt    prometheus.Gauge
+	voted      memory
 }
 
 // NewParticipant makes a participant that can do the given actions, by name.
@@ -172,10 +173,12 @@ func (p *Participant) Prepare(ctx context.Context, m Prepare) (state BranchState
 	ctx, span := telemetry.Start(ctx, "2pc prepare "+m.Action, attribute.String("twopc.gid", m.GID.String()))
 	defer func() { telemetry.End(span, err) }()
 	err = refused(inTx(ctx, postgres.InTx, p.deps.DB, func(tx Tx) error { return p.propose(tx, m) }))
-	if errors.Is(err, errKnown) {
+	switch {
+	case errors.Is(err, errKnown):
 		state, err = repeated(p.deps.DB.WithContext(ctx), m)
-	} else {
+	case err == nil:
 		state = yes(m)
+		p.voted.keep(m)
 	}
 	var no *refusal
 	if errors.As(err, &no) && !no.recorded {
@@ -319,10 +322,18 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState
 	ctx, span := telemetry.Start(ctx, "2pc finish "+string(d.State), attribute.String("twopc.gid", d.GID.String()))
 	defer func() { telemetry.End(span, err) }()
 	// Not forced: a branch that forgets this in a crash is prepared again, and asks.
-	err = inTx(ctx, postgres.InLazyTx, p.deps.DB, func(tx Tx) (err error) {
-		state, err = p.carryOut(tx, d)
-		return err
-	})
+	lazily := func(do func(Tx) error) error { return inTx(ctx, postgres.InLazyTx, p.deps.DB, do) }
+	err = errOtherwise
+	if r, ok := p.voted.take(d); ok {
+		state = BranchState(d.State)
+		err = lazily(func(tx Tx) error { return p.carryOutKnown(tx, d, r) })
+	}
+	if errors.Is(err, errOtherwise) {
+		err = lazily(func(tx Tx) (err error) {
+			state, err = p.carryOut(tx, d)
+			return err
+		})
+	}
 	if err != nil {
 		return "", err
 	}
@@ -332,6 +343,19 @@ func (p *Participant) Finish(ctx context.Context, d Decision) (state BranchState
 		p.deps.Log.ErrorContext(ctx, "a decision contradicts what this service knows", "gid", d.GID, "branch", d.Branch, "asked", d.State)
 	}
 	return state, nil
+}
+
+// errOtherwise says that a branch is not as it is remembered, or that it is not remembered.
+var errOtherwise = errors.New("the branch is not as it is remembered")
+
+// carryOutKnown is carryOut where the branch is prepared, and what r says: then it takes one round trip.
+func (p *Participant) carryOutKnown(tx Tx, d Decision, r remembered) error {
+	err := tx.Change(errOtherwise, `UPDATE tx_branch SET state = $1, finished_at = $2
+		WHERE gid = $3 AND branch = $4 AND state NOT IN ('committed', 'aborted') AND digest = $5`, d.State, p.deps.Now(), d.GID, d.Branch, r.digest)
+	if err != nil {
+		return err
+	}
+	return p.move(tx, task{GID: d.GID, Branch: d.Branch, State: BranchState(d.State), Action: r.action, Payload: r.payload})
 }
 
 // carryOut tries what is usual first: the branch is prepared. The statement says what it is not, lest the planner take the

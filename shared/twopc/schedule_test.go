@@ -17,10 +17,12 @@ import (
 
 // Several branches of several transactions on one account, and messages about them in any order, any number of times: a
 // commit before its prepare, a prepare after its abort, an abort after its commit, everything twice. Each answer, each
-// branch and the account are what a table of six lines says.
+// branch and the account are what a table of six lines says, whichever of two instances a message comes to, and whatever that
+// one remembers.
 func TestParticipant_inAnySchedule(t *testing.T) {
 	t.Parallel()
 	b := testkit.NewBank(t, "bank", testkit.Hosts{}.Client())
+	instances := []*twopc.Participant{b.Participant, another(b)}
 	var runs int
 	rapid.Check(t, func(rt *rapid.T) {
 		runs++
@@ -41,11 +43,12 @@ func TestParticipant_inAnySchedule(t *testing.T) {
 			was := states[n]
 			var got, want twopc.BranchState
 			var err error
+			instance := rapid.SampledFrom(instances).Draw(rt, "instance")
 			what := rapid.SampledFrom([]string{"prepare", "prepare", "commit", "abort"}).Draw(rt, "message")
 			switch what {
 			case "prepare":
 				payload, _ := json.Marshal(testkit.Transfer{Account: ann, Amount: amount})
-				got, err = b.Participant.Prepare(rt.Context(), twopc.Prepare{
+				got, err = instance.Prepare(rt.Context(), twopc.Prepare{
 					GID: n.gid, Branch: n.branch, Action: "debit", Payload: payload, Deadline: time.Now().Add(time.Minute),
 				})
 				want = was
@@ -60,7 +63,7 @@ func TestParticipant_inAnySchedule(t *testing.T) {
 				}
 				err = nil
 			case "commit":
-				got, err = b.Participant.Finish(rt.Context(), twopc.Decision{GID: n.gid, Branch: n.branch, State: coordinator.Committed})
+				got, err = instance.Finish(rt.Context(), twopc.Decision{GID: n.gid, Branch: n.branch, State: coordinator.Committed})
 				switch was {
 				case twopc.Prepared:
 					states[n], held = twopc.Committed, held-amount
@@ -71,7 +74,7 @@ func TestParticipant_inAnySchedule(t *testing.T) {
 					want = twopc.Refused
 				}
 			case "abort":
-				got, err = b.Participant.Finish(rt.Context(), twopc.Decision{GID: n.gid, Branch: n.branch, State: coordinator.Aborted})
+				got, err = instance.Finish(rt.Context(), twopc.Decision{GID: n.gid, Branch: n.branch, State: coordinator.Aborted})
 				switch was {
 				case twopc.Prepared:
 					available, held = available+amount, held-amount

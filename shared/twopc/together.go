@@ -42,6 +42,7 @@ func (p *Participant) PrepareAll(ctx context.Context, messages []Prepare) ([]Vot
 	if err == nil {
 		for i, m := range messages {
 			votes[i].State = yes(m)
+			p.voted.keep(m)
 		}
 		crash.At(crash.AfterVote)
 		return votes, nil
@@ -61,6 +62,7 @@ func (p *Participant) PrepareAll(ctx context.Context, messages []Prepare) ([]Vot
 	case err == nil:
 		for _, i := range done {
 			votes[i].State = yes(messages[i])
+			p.voted.keep(messages[i])
 		}
 		crash.At(crash.AfterVote)
 	}
@@ -150,10 +152,6 @@ func (p *Participant) FinishAll(ctx context.Context, decisions []Decision) []Fin
 
 // carryOutAll carries out those of the decisions whose branches wait for just that, and sets their states in done.
 func (p *Participant) carryOutAll(tx Tx, decisions []Decision, done []Finished) error {
-	type place struct {
-		gid    uuid.UUID
-		branch int
-	}
 	at := make(map[place]int, len(decisions))
 	gids := make([]uuid.UUID, len(decisions))
 	for i, d := range decisions {
@@ -186,7 +184,9 @@ func (p *Participant) carryOutAll(tx Tx, decisions []Decision, done []Finished) 
 		}
 	}
 	for _, t := range tasks {
-		done[at[place{t.GID, t.Branch}]].State = t.State
+		i := at[place{t.GID, t.Branch}]
+		done[i].State = t.State
+		p.voted.take(decisions[i])
 	}
 	return nil
 }
