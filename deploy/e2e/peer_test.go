@@ -77,16 +77,6 @@ func inside() (list []local.Instance) {
 	return list
 }
 
-// forge makes a certificate with the name of a service, and another authority.
-func forge(t *testing.T, domain, service string) tls.Certificate {
-	t.Helper()
-	cert, err := testkit.Forge(domain, service)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert
-}
-
 // Who has no certificate of the shop's authority, in TLS 1.3, says nothing that a service listens to.
 func TestPeer_noServiceListensToStrangers(t *testing.T) {
 	own := insider(t, "gateway")
@@ -108,7 +98,7 @@ func TestPeer_noServiceListensToStrangers(t *testing.T) {
 		old.MaxVersion = tls.VersionTLS12
 		for what, conf := range map[string]*tls.Config{
 			"no certificate":                 unchecked(),
-			"the gateway's name, own CA":     unchecked(forge(t, domain, "gateway")),
+			"the gateway's name, own CA":     unchecked(testkit.Forge(domain, "gateway")),
 			"the gateway's certificate, 1.2": old,
 		} {
 			status, _, text, err := knock(t, conf, http.MethodGet, "https://"+in.Addr+"/openapi.json", "")
@@ -245,7 +235,7 @@ func TestPeer_aFakePaymentGetsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	certs := map[string]*tls.Certificate{"with product's certificate": own.Certificate, "in plain HTTP": nil}
-	forged := forge(t, own.Roots.TrustDomain().Name(), "payment")
+	forged := testkit.Forge(own.Roots.TrustDomain().Name(), "payment")
 	certs["with a certificate of its own authority"] = &forged
 	for what, cert := range certs {
 		server := httptest.NewUnstartedServer(handler)

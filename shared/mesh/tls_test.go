@@ -1,78 +1,27 @@
 package mesh
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"sync/atomic"
 	"testing"
-	"time"
+
+	"souk/shared/testkit/authority"
 )
-
-// authority signs certificates of services, which are named by SPIFFE ids as Consul's are.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{cert: &x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}}
-	a.cert, a.key = a.sign(t, a.cert)
-	return a
-}
-
-func (a *authority) sign(t *testing.T, template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer := a.key
-	if signer == nil {
-		signer = key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return cert, key
-}
 
 func spiffe(service string) *url.URL {
 	return &url.URL{Scheme: "spiffe", Host: "souk", Path: "/svc/" + service}
 }
 
-// leaf is the certificate of a service. It has no name of a host in it.
-func (a *authority) leaf(t *testing.T, service string) tls.Certificate {
-	t.Helper()
-	cert, key := a.sign(t, &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), URIs: []*url.URL{spiffe(service)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	})
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
-
 // expect verifies that the other side is service.
-func (a *authority) expect(service string) func(tls.ConnectionState) error {
+func expect(a *authority.Authority, service string) func(tls.ConnectionState) error {
 	roots := x509.NewCertPool()
-	roots.AddCert(a.cert)
+	roots.AddCert(a.Cert)
 	return func(s tls.ConnectionState) error {
 		if len(s.PeerCertificates) == 0 {
 			return errors.New("no certificate")
@@ -89,11 +38,11 @@ func (a *authority) expect(service string) func(tls.ConnectionState) error {
 	}
 }
 
-func (a *authority) config(own tls.Certificate, other string) *tls.Config {
+func config(a *authority.Authority, own *tls.Certificate, other string) *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{own},
+		MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{*own},
 		ClientAuth: tls.RequireAnyClientCert, InsecureSkipVerify: true, //nolint:gosec // VerifyConnection verifies: the name in a certificate is not a host's
-		VerifyConnection: a.expect(other),
+		VerifyConnection: expect(a, other),
 	}
 }
 
@@ -101,8 +50,8 @@ func (a *authority) config(own tls.Certificate, other string) *tls.Config {
 // signed by somebody else, is a failed connection, and the call goes to another instance. Nothing of it was sent.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	house, stranger := newAuthority(t), newAuthority(t)
-	order := house.leaf(t, "order")
+	house, stranger := authority.New(), authority.New()
+	order := house.Leaf(spiffe("order"))
 	start := func(conf *tls.Config, seen *atomic.Int64) *httptest.Server {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if seen.Add(1); r.Host != "product" {
@@ -115,13 +64,13 @@ func TestTLS(t *testing.T) {
 		return s
 	}
 	var good, bad atomic.Int64
-	real1 := start(house.config(house.leaf(t, "product"), "order"), &good)
-	payment := start(house.config(house.leaf(t, "payment"), "order"), &bad)
-	forged := start(house.config(stranger.leaf(t, "product"), "order"), &bad)
-	payment2, forged2 := start(house.config(house.leaf(t, "payment"), "order"), &bad), start(house.config(stranger.leaf(t, "product"), "order"), &bad)
+	real1 := start(config(house, house.Leaf(spiffe("product")), "order"), &good)
+	payment := start(config(house, house.Leaf(spiffe("payment")), "order"), &bad)
+	forged := start(config(house, stranger.Leaf(spiffe("product")), "order"), &bad)
+	payment2, forged2 := start(config(house, house.Leaf(spiffe("payment")), "order"), &bad), start(config(house, stranger.Leaf(spiffe("product")), "order"), &bad)
 	plain := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { bad.Add(1) }))
 	t.Cleanup(plain.Close)
-	closedToUs := start(house.config(house.leaf(t, "product"), "gateway"), &bad)
+	closedToUs := start(config(house, house.Leaf(spiffe("product")), "gateway"), &bad)
 
 	for name, tt := range map[string]struct {
 		servers []*httptest.Server
@@ -145,7 +94,7 @@ func TestTLS(t *testing.T) {
 			asked := ""
 			m := New(Config{Caller: "order"}, Deps{Resolver: n, TLS: func(service string) *tls.Config {
 				asked = service
-				return house.config(order, service)
+				return config(house, order, service)
 			}})
 			t.Cleanup(m.Close)
 			for range 5 {

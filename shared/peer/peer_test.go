@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -13,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +28,7 @@ import (
 	"souk/shared/mesh"
 	"souk/shared/peer"
 	"souk/shared/registry"
+	"souk/shared/testkit/authority"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -38,63 +36,11 @@ import (
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
 )
 
-// authority signs certificates as Consul's does.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
 var domain = spiffeid.RequireTrustDomainFromString("11111111-2222-3333-4444-555555555555.consul")
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	a := &authority{cert: &x509.Certificate{
-		SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}}
-	made := a.sign(t, a.cert)
-	a.cert, a.key = made.Leaf, made.PrivateKey.(*ecdsa.PrivateKey)
-	return a
-}
-
-func (a *authority) sign(t testing.TB, template *x509.Certificate) *tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer := a.key
-	if signer == nil {
-		signer = key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &key.PublicKey, signer)
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
-}
 
 func id(path string) *url.URL { return &url.URL{Scheme: "spiffe", Host: domain.Name(), Path: path} }
 
 func idOf(service string) *url.URL { return id("/ns/default/dc/dc1/svc/" + service) }
-
-// leaf is the certificate of a service, with what a test wants different in it.
-func (a *authority) leaf(t testing.TB, service string, change ...func(*x509.Certificate)) *tls.Certificate {
-	t.Helper()
-	c := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), URIs: []*url.URL{idOf(service)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	for _, f := range change {
-		f(c)
-	}
-	return a.sign(t, c)
-}
 
 // source is credentials that a test changes.
 type source struct {
@@ -109,10 +55,10 @@ func (s *source) Credentials() (*registry.Credentials, error) {
 	return nil, registry.ErrNoCredentials
 }
 
-func (s *source) hold(cert *tls.Certificate, roots ...*authority) *source {
+func (s *source) hold(cert *tls.Certificate, roots ...*authority.Authority) *source {
 	b := x509bundle.New(domain)
 	for _, a := range roots {
-		b.AddX509Authority(a.cert)
+		b.AddX509Authority(a.Cert)
 	}
 	if old := s.held.Load(); old == nil || !old.Roots.Equal(b) {
 		s.count++
@@ -196,10 +142,10 @@ func newProcess(t testing.TB, service string, s *source) *process {
 }
 
 // shop is one authority and a process of product.
-func shop(t testing.TB) (*authority, *process) {
+func shop(t testing.TB) (*authority.Authority, *process) {
 	t.Helper()
-	house := newAuthority(t)
-	return house, newProcess(t, "product", new(source).hold(house.leaf(t, "product"), house))
+	house := authority.New()
+	return house, newProcess(t, "product", new(source).hold(house.Leaf(idOf("product")), house))
 }
 
 // client is one that speaks TLS as conf says, a new connection for each request.
@@ -233,7 +179,7 @@ func (p *process) send(t testing.TB, c *http.Client, scheme, path string) (answe
 }
 
 // asService is the TLS of a service that holds cert, calling product.
-func asService(t testing.TB, cert *tls.Certificate, roots ...*authority) *tls.Config {
+func asService(t testing.TB, cert *tls.Certificate, roots ...*authority.Authority) *tls.Config {
 	t.Helper()
 	p := peer.New(peer.Config{Service: "any", Source: new(source).hold(cert, roots...), Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 	return p.Client("product")
@@ -259,7 +205,7 @@ func TestAdmit_asksTheTable(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			resp, body, err := product.send(t, client(asService(t, house.leaf(t, tt.caller), house)), "https", tt.path)
+			resp, body, err := product.send(t, client(asService(t, house.Leaf(idOf(tt.caller)), house)), "https", tt.path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -300,8 +246,8 @@ func TestAdmit_asksTheTable(t *testing.T) {
 func TestServer_takesNoConnectionWithoutACertificate(t *testing.T) {
 	t.Parallel()
 	house, product := shop(t)
-	stranger := newAuthority(t)
-	order := house.leaf(t, "order")
+	stranger := authority.New()
+	order := house.Leaf(idOf("order"))
 	bare := func(certs ...tls.Certificate) *tls.Config {
 		return &tls.Config{InsecureSkipVerify: true, Certificates: certs} //nolint:gosec // an attacker does not care
 	}
@@ -310,16 +256,16 @@ func TestServer_takesNoConnectionWithoutACertificate(t *testing.T) {
 	for name, conf := range map[string]*tls.Config{
 		"no certificate":       bare(),
 		"TLS 1.2":              old,
-		"another authority":    bare(*stranger.leaf(t, "order")),
-		"signed by a service":  bare(tls.Certificate{Certificate: [][]byte{(&authority{order.Leaf, order.PrivateKey.(*ecdsa.PrivateKey)}).leaf(t, "order").Certificate[0], order.Certificate[0]}, PrivateKey: order.PrivateKey}),
-		"it has ended":         bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })),
-		"it has not begun":     bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })),
-		"a host's name alone":  bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"order"} })),
-		"two names":            bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.URIs = append(c.URIs, idOf("gateway")) })),
-		"another trust domain": bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.URIs[0].Host = "elsewhere.consul" })),
-		"not a service":        bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.URIs[0] = id("/agent/client/dc/dc1/id/order") })),
-		"another namespace":    bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.URIs[0] = id("/ns/other/dc/dc1/svc/order") })),
-		"an authority's":       bare(*house.leaf(t, "order", func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })),
+		"another authority":    bare(*stranger.Leaf(idOf("order"))),
+		"signed by a service":  bare(tls.Certificate{Certificate: [][]byte{(&authority.Authority{Cert: order.Leaf, Key: order.PrivateKey.(*ecdsa.PrivateKey)}).Leaf(idOf("order")).Certificate[0], order.Certificate[0]}, PrivateKey: order.PrivateKey}),
+		"it has ended":         bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })),
+		"it has not begun":     bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Minute) })),
+		"a host's name alone":  bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"order"} })),
+		"two names":            bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.URIs = append(c.URIs, idOf("gateway")) })),
+		"another trust domain": bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.URIs[0].Host = "elsewhere.consul" })),
+		"not a service":        bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.URIs[0] = id("/agent/client/dc/dc1/id/order") })),
+		"another namespace":    bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.URIs[0] = id("/ns/other/dc/dc1/svc/order") })),
+		"an authority's":       bare(*house.Leaf(idOf("order"), func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -345,14 +291,14 @@ func TestServer_takesNoConnectionWithoutACertificate(t *testing.T) {
 // A caller gives no request to an instance that is not of the service it calls.
 func TestClient_callsNobodyElse(t *testing.T) {
 	t.Parallel()
-	house, stranger := newAuthority(t), newAuthority(t)
+	house, stranger := authority.New(), authority.New()
 	var seen atomic.Int64
 	for name, cert := range map[string]*tls.Certificate{
-		"another service":   house.leaf(t, "payment"),
-		"another authority": stranger.leaf(t, "product"),
-		"it has ended":      house.leaf(t, "product", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
-		"a longer name":     house.leaf(t, "product-2"),
-		"a host's name":     house.leaf(t, "product", func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"product"} }),
+		"another service":   house.Leaf(idOf("payment")),
+		"another authority": stranger.Leaf(idOf("product")),
+		"it has ended":      house.Leaf(idOf("product"), func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) }),
+		"a longer name":     house.Leaf(idOf("product-2")),
+		"a host's name":     house.Leaf(idOf("product"), func(c *x509.Certificate) { c.URIs, c.DNSNames = nil, []string{"product"} }),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -362,7 +308,7 @@ func TestClient_callsNobodyElse(t *testing.T) {
 			server.StartTLS()
 			t.Cleanup(server.Close)
 			p := &process{addr: server.Listener.Addr().String()}
-			if resp, _, err := p.send(t, client(asService(t, house.leaf(t, "order"), house)), "https", ask.Path); err == nil {
+			if resp, _, err := p.send(t, client(asService(t, house.Leaf(idOf("order")), house)), "https", ask.Path); err == nil {
 				t.Errorf("got %s", resp.Status)
 			}
 		})
@@ -377,12 +323,12 @@ func TestClient_callsNobodyElse(t *testing.T) {
 // Without credentials of its own a process neither calls nor is called; once it has them it does both, with nothing restarted.
 func TestPeers_withoutCredentials(t *testing.T) {
 	t.Parallel()
-	house := newAuthority(t)
+	house := authority.New()
 	late, caller := new(source), new(source)
 	product := newProcess(t, "product", late)
 	p := peer.New(peer.Config{Service: "order", Source: caller, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 	c := client(p.Client("product"))
-	for i, give := range []func(){func() {}, func() { late.hold(house.leaf(t, "product"), house) }, func() { caller.hold(house.leaf(t, "order"), house) }} {
+	for i, give := range []func(){func() {}, func() { late.hold(house.Leaf(idOf("product")), house) }, func() { caller.hold(house.Leaf(idOf("order")), house) }} {
 		give()
 		_, _, err := product.send(t, c, "https", ask.Path)
 		if done := i == 2; done != (err == nil) {
@@ -396,8 +342,8 @@ func TestPeers_withoutCredentials(t *testing.T) {
 func TestClient_resumesUnderTheSameRoots(t *testing.T) {
 	t.Parallel()
 	house, product := shop(t)
-	next := newAuthority(t)
-	caller := new(source).hold(house.leaf(t, "order"), house)
+	next := authority.New()
+	caller := new(source).hold(house.Leaf(idOf("order")), house)
 	p := peer.New(peer.Config{Service: "order", Source: caller, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 	conf := p.Client("product")
 	connect := func() bool {
@@ -415,10 +361,10 @@ func TestClient_resumesUnderTheSameRoots(t *testing.T) {
 	}{
 		{"the first", func() {}, false},
 		{"the second", func() {}, true},
-		{"after a new certificate", func() { product.hold(house.leaf(t, "product"), house) }, true},
-		{"after the callee's roots changed", func() { product.hold(house.leaf(t, "product"), house, next) }, false},
+		{"after a new certificate", func() { product.hold(house.Leaf(idOf("product")), house) }, true},
+		{"after the callee's roots changed", func() { product.hold(house.Leaf(idOf("product")), house, next) }, false},
 		{"once more", func() {}, true},
-		{"after the caller's roots changed", func() { caller.hold(house.leaf(t, "order"), house, next) }, false},
+		{"after the caller's roots changed", func() { caller.hold(house.Leaf(idOf("order")), house, next) }, false},
 	} {
 		step.do()
 		if got := connect(); got != step.resume {
@@ -426,7 +372,7 @@ func TestClient_resumesUnderTheSameRoots(t *testing.T) {
 		}
 	}
 	// The house is trusted no more: neither a session nor a certificate of its time opens anything.
-	product.hold(next.leaf(t, "product"), next)
+	product.hold(next.Leaf(idOf("product")), next)
 	if resp, _, err := product.send(t, client(conf), "https", ask.Path); err == nil {
 		t.Errorf("got %s", resp.Status)
 	}
@@ -437,7 +383,7 @@ func TestClient_resumesUnderTheSameRoots(t *testing.T) {
 func TestPeers_renewUnderLoad(t *testing.T) {
 	t.Parallel()
 	house, product := shop(t)
-	caller := new(source).hold(house.leaf(t, "order"), house)
+	caller := new(source).hold(house.Leaf(idOf("order")), house)
 	p := peer.New(peer.Config{Service: "order", Source: caller, Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
 	m := mesh.New(mesh.Config{Caller: "order", Tries: 1}, mesh.Deps{
 		Resolver: instances{{ID: "product-1", Addr: product.addr}}, TLS: p.Client, Metrics: prometheus.NewRegistry(),
@@ -461,14 +407,14 @@ func TestPeers_renewUnderLoad(t *testing.T) {
 	}
 	const turns = 10
 	for range turns {
-		next := newAuthority(t)
+		next := authority.New()
 		for _, step := range []func(){ // as Consul does it: first everybody knows the new roots, then the certificates follow
-			func() { product.hold(house.leaf(t, "product"), house, next) },
-			func() { caller.hold(house.leaf(t, "order"), house, next) },
-			func() { product.hold(next.leaf(t, "product"), house, next) },
-			func() { caller.hold(next.leaf(t, "order"), house, next) },
-			func() { product.hold(next.leaf(t, "product"), next) },
-			func() { caller.hold(next.leaf(t, "order"), next) },
+			func() { product.hold(house.Leaf(idOf("product")), house, next) },
+			func() { caller.hold(house.Leaf(idOf("order")), house, next) },
+			func() { product.hold(next.Leaf(idOf("product")), house, next) },
+			func() { caller.hold(next.Leaf(idOf("order")), house, next) },
+			func() { product.hold(next.Leaf(idOf("product")), next) },
+			func() { caller.hold(next.Leaf(idOf("order")), next) },
 		} {
 			step()
 			for before := calls.Load(); calls.Load() < before+20 && !t.Failed(); {
@@ -533,17 +479,17 @@ func TestCalls(t *testing.T) {
 
 // What a request costs more than one that nobody asks about.
 func BenchmarkAdmit(b *testing.B) {
-	house := newAuthority(b)
+	house := authority.New()
 	table, err := peer.Calls("")
 	if err != nil {
 		b.Fatal(err)
 	}
 	p := peer.New(peer.Config{
-		Service: "payment", Calls: table, Source: new(source).hold(house.leaf(b, "payment"), house),
+		Service: "payment", Calls: table, Source: new(source).hold(house.Leaf(idOf("payment")), house),
 		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry(),
 	})
 	r := httptest.NewRequestWithContext(p.Connected(b.Context(), nil), http.MethodPost, "/internal/v1/tx/prepare", http.NoBody)
-	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{house.leaf(b, "coordinator").Leaf}}
+	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{house.Leaf(idOf("coordinator")).Leaf}}
 	h := p.Closing(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if err := p.Admit(r, "/internal/v1/tx/prepare"); err != nil {
 			panic(fmt.Sprint(err))
