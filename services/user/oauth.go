@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,8 +15,10 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/google/uuid"
+	httphelper "github.com/zitadel/oidc/v3/pkg/http"
 	"github.com/zitadel/oidc/v3/pkg/oidc"
 	"github.com/zitadel/oidc/v3/pkg/op"
+	"github.com/zitadel/schema"
 	"gorm.io/gorm"
 )
 
@@ -26,49 +29,137 @@ import (
 const (
 	authorizePath = "/oauth/authorize"
 	discoveryPath = "/.well-known/openid-configuration"
+	keysPath      = "/oauth/keys"
 	opaquePrefix  = "sot_"
 	codePrefix    = "soa_"
 	accessLife    = 10 * time.Minute
 	idTokenLife   = 5 * time.Minute
 )
 
+// oauth is the provider, as zitadel/oidc asks for it. That library's own op.Provider is not taken: it brings ways of answering
+// that nobody gets here, among them an HTML template, and a program with templates in it keeps every method of everything (10 MB).
+type oauth struct {
+	store   *opStore
+	issuer  string
+	decoder *schema.Decoder
+	encoder *schema.Encoder
+	paths   map[string]http.HandlerFunc
+}
+
 // newProvider makes the provider; nil where the shop does not know where browsers find it.
-func (s *Service) newProvider() (http.Handler, error) {
+func (s *Service) newProvider() (*oauth, error) {
 	if s.publicURL == "" {
 		return nil, nil
 	}
-	at := func(path string) *op.Endpoint { return op.NewEndpoint("/oauth/" + path) }
-	options := []op.Option{
-		op.WithCrypto(tokenForm{}),
-		op.WithCustomEndpoints(at("authorize"), at("token"), at("userinfo"), at("revoke"), at("end-session"), at("keys")),
-		op.WithCustomIntrospectionEndpoint(at("introspect")), op.WithCustomDeviceAuthorizationEndpoint(at("device")),
+	here := strings.HasPrefix(s.publicURL, "http://127.0.0.1") || strings.HasPrefix(s.publicURL, "http://localhost")
+	if err := op.ValidateIssuer(s.publicURL, here); err != nil {
+		return nil, err
 	}
-	if strings.HasPrefix(s.publicURL, "http://127.0.0.1") || strings.HasPrefix(s.publicURL, "http://localhost") {
-		options = append(options, op.WithAllowInsecure())
+	o := &oauth{store: &opStore{s}, issuer: s.publicURL, decoder: schema.NewDecoder(), encoder: oidc.NewEncoder()}
+	o.decoder.IgnoreUnknownKeys(true)
+	o.paths = map[string]http.HandlerFunc{
+		discoveryPath:               o.discover,
+		authorizePath:               func(w http.ResponseWriter, r *http.Request) { op.Authorize(w, r, o) },
+		authorizePath + "/callback": o.callback,
+		"/oauth/token":              func(w http.ResponseWriter, r *http.Request) { op.Exchange(w, r, o) },
+		"/oauth/userinfo":           func(w http.ResponseWriter, r *http.Request) { op.Userinfo(w, r, o) },
+		"/oauth/revoke":             func(w http.ResponseWriter, r *http.Request) { op.Revoke(w, r, o) },
+		"/oauth/introspect":         func(w http.ResponseWriter, r *http.Request) { op.Introspect(w, r, o) },
+		"/oauth/end-session":        func(w http.ResponseWriter, r *http.Request) { op.EndSession(w, r, o) },
+		keysPath:                    func(w http.ResponseWriter, r *http.Request) { op.Keys(w, r, o.store) },
 	}
-	return op.NewProvider(&op.Config{
-		CodeMethodS256: true, AuthMethodPost: true, GrantTypeRefreshToken: true, DefaultLogoutRedirectURI: "/sign-in",
-		SupportedScopes: []string{"openid", "profile", "email", "offline_access", "orders.read", "payments.read", "wishlists.read"},
-	}, &opStore{s}, op.StaticIssuer(s.publicURL), options...)
+	return o, nil
 }
 
 // ServeHTTP answers what is OAuth's and no operation of ours.
 func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if s.oauth == nil || r.URL.Path != discoveryPath && !strings.HasPrefix(r.URL.Path, "/oauth/") {
+	if s.oauth == nil || s.oauth.paths[r.URL.Path] == nil {
 		httpapi.Problem(w, r, fault.New(fault.NotFound, "no_such_path", "there is nothing at this path"))
 		return
 	}
-	name := r.URL.Path
-	if !slices.Contains([]string{discoveryPath, authorizePath, authorizePath + "/callback", "/oauth/token", "/oauth/userinfo", "/oauth/revoke", "/oauth/keys", "/oauth/introspect", "/oauth/end-session"}, name) {
-		name = "/oauth/*"
-	}
-	httpapi.NameRoute(r.Context(), name)
-	if name != discoveryPath && name != "/oauth/keys" {
+	httpapi.NameRoute(r.Context(), r.URL.Path)
+	if r.URL.Path != discoveryPath && r.URL.Path != keysPath {
 		w.Header().Set("Cache-Control", noStore)
 	}
 	w.Header().Set("Referrer-Policy", "no-referrer")
-	s.oauth.ServeHTTP(w, r)
+	s.oauth.paths[r.URL.Path](w, r.WithContext(op.ContextWithIssuer(r.Context(), s.oauth.issuer)))
 }
+
+// discover tells what there is.
+func (o *oauth) discover(w http.ResponseWriter, r *http.Request) {
+	confidential := []oidc.AuthMethod{oidc.AuthMethodBasic, oidc.AuthMethodPost}
+	op.Discover(w, &oidc.DiscoveryConfiguration{
+		Issuer:                                    o.issuer,
+		AuthorizationEndpoint:                     o.issuer + authorizePath,
+		TokenEndpoint:                             o.issuer + "/oauth/token",
+		UserinfoEndpoint:                          o.issuer + "/oauth/userinfo",
+		RevocationEndpoint:                        o.issuer + "/oauth/revoke",
+		IntrospectionEndpoint:                     o.issuer + "/oauth/introspect",
+		EndSessionEndpoint:                        o.issuer + "/oauth/end-session",
+		JwksURI:                                   o.issuer + keysPath,
+		ScopesSupported:                           []string{"openid", "profile", "email", "offline_access", "orders.read", "payments.read", "wishlists.read"},
+		ResponseTypesSupported:                    []string{string(oidc.ResponseTypeCode)},
+		ResponseModesSupported:                    []string{string(oidc.ResponseModeQuery)},
+		GrantTypesSupported:                       []oidc.GrantType{oidc.GrantTypeCode, oidc.GrantTypeRefreshToken},
+		CodeChallengeMethodsSupported:             []oidc.CodeChallengeMethod{oidc.CodeChallengeMethodS256},
+		SubjectTypesSupported:                     []string{"public"},
+		IDTokenSigningAlgValuesSupported:          op.SigAlgorithms(r.Context(), o.store),
+		TokenEndpointAuthMethodsSupported:         append([]oidc.AuthMethod{oidc.AuthMethodNone}, confidential...),
+		RevocationEndpointAuthMethodsSupported:    append([]oidc.AuthMethod{oidc.AuthMethodNone}, confidential...),
+		IntrospectionEndpointAuthMethodsSupported: confidential,
+		ClaimsSupported:                           []string{"sub", "aud", "exp", "iat", "iss", "auth_time", "nonce", "at_hash", "azp", "name", "email", "email_verified"},
+	})
+}
+
+// callback sends the browser of somebody who has agreed back to the program, with a code.
+func (o *oauth) callback(w http.ResponseWriter, r *http.Request) {
+	id, err := op.ParseAuthorizeCallbackRequest(r)
+	if err != nil {
+		op.AuthRequestError(w, r, nil, err, o)
+		return
+	}
+	request, err := o.store.AuthRequestByID(r.Context(), id)
+	if err != nil {
+		op.AuthRequestError(w, r, nil, err, o)
+		return
+	}
+	to := ""
+	if err = oidc.ErrInteractionRequired(); request.Done() {
+		if _, err = o.store.GetClientByClientID(r.Context(), request.GetClientID()); err == nil {
+			to, err = op.BuildAuthResponseCallbackURL(r.Context(), request, o)
+		}
+	}
+	if err != nil {
+		op.AuthRequestError(w, r, request, err, o)
+		return
+	}
+	http.Redirect(w, r, to, http.StatusFound)
+}
+
+func (o *oauth) Storage() op.Storage              { return o.store }
+func (o *oauth) Decoder() httphelper.Decoder      { return o.decoder }
+func (o *oauth) Encoder() httphelper.Encoder      { return o.encoder }
+func (o *oauth) Crypto() op.Crypto                { return tokenForm{} }
+func (o *oauth) Logger() *slog.Logger             { return slog.Default() }
+func (o *oauth) DefaultLogoutRedirectURI() string { return "/sign-in" }
+
+func (o *oauth) AccessTokenVerifier(context.Context) *op.AccessTokenVerifier {
+	return op.NewAccessTokenVerifier(o.issuer, &op.OpenIDKeySet{Storage: o.store})
+}
+
+func (o *oauth) IDTokenHintVerifier(context.Context) *op.IDTokenHintVerifier {
+	return op.NewIDTokenHintVerifier(o.issuer, &op.OpenIDKeySet{Storage: o.store})
+}
+
+// What is done of the protocol, and what is not.
+func (o *oauth) AuthMethodPostSupported() bool             { return true }
+func (o *oauth) GrantTypeRefreshTokenSupported() bool      { return true }
+func (o *oauth) AuthMethodPrivateKeyJWTSupported() bool    { return false }
+func (o *oauth) GrantTypeTokenExchangeSupported() bool     { return false }
+func (o *oauth) GrantTypeJWTAuthorizationSupported() bool  { return false }
+func (o *oauth) GrantTypeClientCredentialsSupported() bool { return false }
+func (o *oauth) GrantTypeDeviceCodeSupported() bool        { return false }
+func (o *oauth) RequestObjectSupported() bool              { return false }
 
 // tokenForm is how tokens and codes look. Nothing is encrypted in them: they are random, and what they stand for is found by
 // their digests.

@@ -49,7 +49,7 @@ type Service struct {
 	keys       atomic.Pointer[keyring]
 	idKeys     atomic.Pointer[keyring] // for ID tokens
 	publicURL  string
-	oauth      http.Handler
+	oauth      *oauth
 	seen       metrics
 	oneNetwork bool
 	providers  *provider.Providers
