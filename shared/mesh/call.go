@@ -14,7 +14,8 @@ type call struct {
 	body payload
 	options
 	class      Class
-	repeatable bool      // executing it twice is harmless
+	repeatable bool // executing it twice is harmless
+	began      time.Time
 	deadline   time.Time // of the whole call, body included
 
 	tried []*endpoint
@@ -33,7 +34,7 @@ func (m *Mesh) newCall(req *http.Request, began time.Time) (*call, error) {
 	if req.URL.Scheme != "http" || name == "" || req.URL.Port() != "" {
 		return nil, &Error{Kind: KindRequest, Callee: name, cause: fmt.Errorf("want http://service/path, got %q", req.URL.Redacted())}
 	}
-	c := &call{mesh: m, svc: m.service(name), req: req, options: optionsOf(req.Context())}
+	c := &call{mesh: m, svc: m.service(name), req: req, options: optionsOf(req.Context()), began: began}
 	c.tried = c.room[:0]
 	c.deadline = c.deadlineFrom(began)
 	c.class = classOf(req, c.options)

@@ -163,7 +163,10 @@ func (m *Mesh) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	t := c.fallBack(c.run())
-	took := m.deps.Now().Sub(began)
+	if t.at.IsZero() { // or a try has looked at the clock just now
+		t.at = m.deps.Now()
+	}
+	took := t.at.Sub(began)
 	m.metrics.ended(c, t.outcome, took)
 	c.svc.tally.ended(c, t.outcome, took)
 	if t.resp == nil {

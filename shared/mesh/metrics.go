@@ -37,6 +37,7 @@ type metrics struct {
 type seriesKey struct{ callee, route, method string }
 
 type series struct {
+	seriesKey
 	results [closed + 1]prometheus.Counter // by outcome
 	seconds prometheus.Observer
 }
@@ -93,17 +94,10 @@ func (m *metrics) ended(c *call, o outcome, took time.Duration) {
 	// The request names its route by its template, such as /v1/products/{id}. Without one the label is empty: a raw path would
 	// make a time series per product.
 	key := seriesKey{c.svc.name, c.req.Pattern, methodLabel(c.req.Method)}
-	m.mu.RLock()
-	s := m.series[key]
-	m.mu.RUnlock()
-	if s == nil {
-		s = &series{seconds: m.seconds.WithLabelValues(key.callee, key.route, key.method)}
-		for o := range s.results {
-			s.results[o] = m.requests.WithLabelValues(key.callee, key.route, key.method, rulings[o].result)
-		}
-		m.mu.Lock()
-		m.series[key] = s // whoever came second stores the same children
-		m.mu.Unlock()
+	s := c.svc.counted.Load() // what is called in a loop is the same each time
+	if s == nil || s.seriesKey != key {
+		s = m.of(key)
+		c.svc.counted.Store(s)
 	}
 	s.results[o].Inc()
 	switch o {
@@ -113,6 +107,23 @@ func (m *metrics) ended(c *call, o outcome, took time.Duration) {
 		m.late.WithLabelValues("call").Inc()
 	}
 	telemetry.Observe(c.req.Context(), s.seconds, took.Seconds())
+}
+
+// of finds the series of key, or makes them.
+func (m *metrics) of(key seriesKey) *series {
+	m.mu.RLock()
+	s := m.series[key]
+	m.mu.RUnlock()
+	if s == nil {
+		s = &series{seriesKey: key, seconds: m.seconds.WithLabelValues(key.callee, key.route, key.method)}
+		for o := range s.results {
+			s.results[o] = m.requests.WithLabelValues(key.callee, key.route, key.method, rulings[o].result)
+		}
+		m.mu.Lock()
+		m.series[key] = s // whoever came second stores the same children
+		m.mu.Unlock()
+	}
+	return s
 }
 
 // methodLabel keeps invented methods from becoming time series.

@@ -11,7 +11,7 @@ import (
 // tryUntilDone makes tries until one is final.
 func (c *call) tryUntilDone(ctx context.Context) trial {
 	if !c.noRetry { // what may not be repeated earns nothing: retries of retries would be paid with it, hop by hop
-		c.svc.budget.call(c.mesh.deps.Now())
+		c.svc.budget.call(c.began)
 	}
 	for attempt := 1; ; attempt++ {
 		t := c.attempt(ctx, attempt)

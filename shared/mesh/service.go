@@ -23,6 +23,8 @@ type service struct {
 	breakers [ClassCritical + 1]*breaker
 	lbPanic  prometheus.Counter
 	tally    tally
+	alarms   alarms
+	counted  atomic.Pointer[series] // by the last call
 	answers  answers
 	pacesMu  sync.Mutex
 	paces    map[string]*pace // by route; of calls that may be hedged

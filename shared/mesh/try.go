@@ -31,20 +31,26 @@ type try struct {
 	call   *call
 	at     *endpoint
 	cancel context.CancelCauseFunc
-	timer  *time.Timer
+	alarm  alarm
+	phase  atomic.Int32
 	answer io.ReadCloser // the response's own body
-
-	answered atomic.Bool // the headers came
-	over     atomic.Bool
+	over   atomic.Bool
 
 	// Whether there was a connection. net/http may itself turn from a dead idle one to a new one, so what counts is the last
 	// that it asked for.
-	trace      httptrace.ClientTrace
+	traced     traced
 	asked, had atomic.Bool
 
 	url    url.URL
 	values [3]string // of the headers we add
 }
+
+// The phases of a try. It leaves the first one once: who takes it out of there decides.
+const (
+	waiting   int32 = iota // for the response's headers
+	answering              // they came in time
+	late                   // they did not
+)
 
 // newTry begins a try at e.
 func (c *call) newTry(e *endpoint) *try {
@@ -58,15 +64,16 @@ func (c *call) newTry(e *endpoint) *try {
 
 // begin gives the try a context, which ends with it.
 func (t *try) begin(ctx context.Context) context.Context {
-	ctx, t.cancel = context.WithCancelCause(ctx)
-	return ctx
+	t.traced.Context, t.cancel = context.WithCancelCause(ctx)
+	t.traced.begin(t.ask, t.got)
+	return &t.traced
 }
 
 // run sends the request and waits at most limit for the response's headers. Reading the body is bounded by the call's
 // deadline. The context is that of begin.
 func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.Duration) trial {
 	c, e := t.call, t.at
-	t.timer = time.AfterFunc(limit, t.expire)
+	c.svc.alarms.set(t, limit)
 	e.inflight.Add(1)
 	delivered := false
 	defer func() {
@@ -75,8 +82,7 @@ func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.
 		}
 	}()
 
-	t.trace.GetConn, t.trace.GotConn = t.ask, t.got
-	out := c.req.WithContext(httptrace.WithClientTrace(ctx, &t.trace))
+	out := c.req.WithContext(ctx)
 	if err := c.body.attach(out); err != nil {
 		return trial{outcome: badRequest, err: err, at: began}
 	}
@@ -91,7 +97,7 @@ func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.
 	resp, err := e.transport.RoundTrip(out)
 	now := c.mesh.deps.Now()
 	end := trial{resp: resp, err: err, at: now, took: now.Sub(began), sent: t.had.Load()}
-	if err == nil && !t.timer.Stop() { // the headers came as the time ended: the body could not be read
+	if err == nil && !t.phase.CompareAndSwap(waiting, answering) { // the headers came as the time ended: the body could not be read
 		_ = resp.Body.Close()
 		end.resp, end.err = nil, errTryTimeout
 	}
@@ -111,8 +117,6 @@ func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.
 		end.retryAfter = retryAfter(resp, now)
 	}
 	delivered = true
-	t.answered.Store(true)
-	t.timer.Reset(c.deadline.Sub(now))
 	resp.Request = c.req
 	t.deliver(resp)
 	return end
@@ -138,13 +142,16 @@ func (t *try) header(attempt int, limit time.Duration) http.Header {
 	return h
 }
 
-// expire ends a try whose time is up.
-func (t *try) expire() {
-	if t.answered.Load() {
-		t.cancel(context.DeadlineExceeded)
-	} else {
+// expire ends a try whose time is up, unless its headers came: its body has the time of the call. It tells how much is left.
+func (t *try) expire() (left time.Duration) {
+	if t.phase.CompareAndSwap(waiting, late) {
 		t.cancel(errTryTimeout)
+		return 0
 	}
+	if left = t.call.remaining(); left <= 0 {
+		t.cancel(context.DeadlineExceeded)
+	}
+	return left
 }
 
 // finish ends the try, once.
@@ -152,13 +159,25 @@ func (t *try) finish() {
 	if t.over.Swap(true) {
 		return
 	}
-	t.timer.Stop()
+	t.call.svc.alarms.clear(t)
 	t.cancel(context.Canceled)
 	t.at.inflight.Add(-1)
 }
 
-func (t *try) ask(string)                { t.asked.Store(true); t.had.Store(false) }
-func (t *try) got(httptrace.GotConnInfo) { t.had.Store(true) }
+func (t *try) ask(hostPort string) {
+	t.asked.Store(true)
+	t.had.Store(false)
+	if outer := t.traced.outer; outer != nil && outer.GetConn != nil {
+		outer.GetConn(hostPort)
+	}
+}
+
+func (t *try) got(info httptrace.GotConnInfo) {
+	t.had.Store(true)
+	if outer := t.traced.outer; outer != nil && outer.GotConn != nil {
+		outer.GotConn(info)
+	}
+}
 
 // deliver puts the try in the place of the response's body. Without one the try is over.
 func (t *try) deliver(resp *http.Response) {
