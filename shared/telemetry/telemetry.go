@@ -23,7 +23,7 @@ import (
 
 // NewLogger logs JSON lines to w, each with the service and the instance that wrote it.
 func NewLogger(w io.Writer, level slog.Level, service, instance string) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})).
+	return slog.New(newLines(w, level)).
 		With(slog.String("service", service), slog.String("instance", instance))
 }
 
