@@ -57,6 +57,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, to route) {
 	if p := priorityOf(r); p != mesh.Normal {
 		ctx = mesh.WithPriority(ctx, p)
 	}
+	ctx = mesh.WithOwnHeader(ctx) // the proxy makes a request of its own
 	g.proxy.ServeHTTP(w, r.WithContext(ctx))
 	if f, ok := w.(http.Flusher); ok && w.Header().Get("Content-Length") != "" {
 		f.Flush() // the client need not wait until the request is counted and logged

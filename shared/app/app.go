@@ -356,6 +356,8 @@ const (
 	drainTime  = 3 * time.Second  // callers learn within this that we have left Consul
 	finishTime = 15 * time.Second // more than the longest request
 	leaveTime  = 2 * time.Second  // to tell Consul; it may be away
+
+	logAge = 100 * time.Millisecond // at most, until a line of the edge's log is written
 )
 
 // Serve serves the other services of the shop until ctx ends, then drains. It returns nil after a clean stop.
@@ -394,6 +396,9 @@ func (a *App) serve(ctx context.Context, public bool) error {
 	}
 	if a.peers != nil && !public {
 		l = a.known(server, l)
+	}
+	if public {
+		defer telemetry.Batch(a.Log, logAge)()
 	}
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -48,6 +48,7 @@ type options struct {
 	priority   Priority // empty is by class
 	fallback   *Fallback
 	hedge      bool
+	ownHeader  bool
 }
 
 type optionsKey struct{}
@@ -89,6 +90,12 @@ func WithoutRetry(ctx context.Context) context.Context {
 // WithPriority says how important the calls made with ctx are to their callees.
 func WithPriority(ctx context.Context, p Priority) context.Context {
 	return with(ctx, func(o *options) { o.priority = p })
+}
+
+// WithOwnHeader gives the mesh the header of the one request that is made with ctx, for which it was made and which nobody uses
+// any more: what the mesh adds goes into it, and not into a copy. A reverse proxy has such requests.
+func WithOwnHeader(ctx context.Context) context.Context {
+	return with(ctx, func(o *options) { o.ownHeader = true })
 }
 
 // Inherit makes the calls for a request what the request is, by its headers: the calls for a second try are not tried

@@ -356,3 +356,33 @@ func TestBudget_overTenSecondsAndMore(t *testing.T) {
 		}
 	}
 }
+
+// A header given to the mesh is used as it is by a first try, and left alone by a second, which may come while the first is
+// still being sent.
+func TestOwnHeader(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var seen []http.Header
+		see := func(code int) instance {
+			return func(r *http.Request) answer {
+				seen = append(seen, r.Header)
+				return answer{status: code}
+			}
+		}
+		m, _ := newFakeMesh(Config{}, fakes{"a": see(http.StatusBadGateway), "b": see(http.StatusBadGateway)}, "a", "b")
+		h := http.Header{"X-Own": {"1"}}
+		req, _ := http.NewRequestWithContext(WithOwnHeader(t.Context()), http.MethodGet, "http://product/x", nil)
+		req.Header = h
+		resp, err := m.RoundTrip(req)
+		if err != nil || len(seen) != 2 {
+			t.Fatalf("%d tries, %v", len(seen), err)
+		}
+		_ = resp.Body.Close()
+		if h.Get(HeaderTimeout) == "" || h.Get(HeaderAttempt) != "" {
+			t.Errorf("the header that was given: %v", h)
+		}
+		if seen[1].Get("X-Own") != "1" || seen[1].Get(HeaderAttempt) != "2" {
+			t.Errorf("the second try's: %v", seen[1])
+		}
+	})
+}

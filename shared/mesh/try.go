@@ -125,9 +125,13 @@ func (t *try) run(ctx context.Context, attempt int, began time.Time, limit time.
 // header is the caller's and ours. The values are shared, not copied: nobody on the way changes one in place.
 func (t *try) header(attempt int, limit time.Duration) http.Header {
 	from := t.call.req.Header
-	h := make(http.Header, len(from)+len(t.values))
-	for name, v := range from {
-		h[name] = v[:len(v):len(v)]
+	h := from
+	// A first try may still be sending its header when the next begins, and one that is hedged when the other does.
+	if !t.call.ownHeader || attempt > 1 || t.call.hedge || h == nil {
+		h = make(http.Header, len(from)+len(t.values))
+		for name, v := range from {
+			h[name] = v[:len(v):len(v)]
+		}
 	}
 	// The time the callee has is relative, so that clocks need not agree, and the try's rather than the call's: work that goes
 	// on after we have turned to another instance is wasted.

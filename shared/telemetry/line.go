@@ -16,7 +16,7 @@ import (
 // fraction, and looks at everything as if it might be a group.
 type lines struct {
 	slog.Handler // for all other records
-	out          io.Writer
+	out          *oneByOne
 	with         []byte // what every record has, encoded; nil if only slog can
 }
 
@@ -44,6 +44,13 @@ func (l *lines) WithGroup(name string) slog.Handler {
 
 // Handle is part of slog.Handler.
 func (l *lines) Handle(ctx context.Context, r slog.Record) error {
+	if r.Level >= slog.LevelWarn {
+		defer l.out.flush()
+	}
+	return l.write(ctx, r)
+}
+
+func (l *lines) write(ctx context.Context, r slog.Record) error {
 	if l.with == nil || r.Time.IsZero() {
 		return l.Handler.Handle(ctx, r)
 	}
@@ -116,15 +123,70 @@ func appendText(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// oneByOne writes one line at a time.
+// Batch has a logger made by NewLogger write its lines when they are as old as that, or are 32 KiB, or one is a warning: for
+// a service that answers thousands of requests a second, to whom a call of the system for each is felt. A process that is
+// killed loses what it had not written. Stop writes what is left, and each line at once from then on.
+func Batch(log *slog.Logger, age time.Duration) (stop func()) {
+	l, ok := log.Handler().(*lines)
+	if !ok {
+		return func() {}
+	}
+	l.out.batch(age)
+	return func() {
+		l.out.batch(0)
+		l.out.flush()
+	}
+}
+
+const fullBatch = 32 << 10
+
+// oneByOne writes one line at a time, or some together.
 type oneByOne struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu    sync.Mutex
+	w     io.Writer
+	age   time.Duration // 0 is at once
+	held  []byte
+	timer *time.Timer
 }
 
 // Write is part of io.Writer.
 func (o *oneByOne) Write(line []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.w.Write(line)
+	if o.age == 0 && len(o.held) == 0 {
+		return o.w.Write(line)
+	}
+	if o.held = append(o.held, line...); o.age == 0 || len(o.held) >= fullBatch {
+		return len(line), o.drain()
+	}
+	if len(o.held) > len(line) { // there is a timer for the first
+		return len(line), nil
+	}
+	if o.timer == nil {
+		o.timer = time.AfterFunc(o.age, o.flush)
+	} else {
+		o.timer.Reset(o.age)
+	}
+	return len(line), nil
+}
+
+func (o *oneByOne) batch(age time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.age = age
+}
+
+func (o *oneByOne) flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_ = o.drain() // there is nowhere to tell
+}
+
+func (o *oneByOne) drain() error {
+	if len(o.held) == 0 {
+		return nil
+	}
+	_, err := o.w.Write(o.held)
+	o.held = o.held[:0]
+	return err
 }

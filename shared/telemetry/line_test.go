@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"math"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -95,6 +97,63 @@ func TestLines_whole(t *testing.T) {
 			t.Fatalf("a mixed up line: %s", line)
 		}
 	}
+}
+
+// A batch is written when it is old, when it is large, with a warning, and at the end; and no line of it is lost.
+func TestBatch(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out written
+		log := NewLogger(&out, slog.LevelInfo, "gateway", "gateway-1")
+		stop := Batch(log, 100*time.Millisecond)
+		expect := func(when string, lines, writes int) {
+			t.Helper()
+			synctest.Wait()
+			if l, w := out.counts(); l != lines || w != writes {
+				t.Errorf("%s: %d lines in %d writes, want %d in %d", when, l, w, lines, writes)
+			}
+		}
+		log.Info("one")
+		time.Sleep(60 * time.Millisecond)
+		log.With("a", errors.New("odd")).Info("two")
+		expect("young", 0, 0)
+		time.Sleep(40 * time.Millisecond)
+		expect("old", 2, 1)
+		log.Info("three")
+		log.Warn("four")
+		expect("a warning", 4, 2)
+		for range 400 {
+			log.Info("many", "text", strings.Repeat("x", 100))
+		}
+		_, writes := out.counts()
+		if writes != 4 {
+			t.Errorf("of 80 KiB: %d writes, want 2", writes-2)
+		}
+		stop()
+		expect("the end", 404, 5)
+		log.Info("at once")
+		expect("after it", 405, 6)
+	})
+}
+
+// written counts lines and the writes they came in.
+type written struct {
+	mu            sync.Mutex
+	lines, writes int
+}
+
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lines += bytes.Count(p, []byte("\n"))
+	w.writes++
+	return len(p), nil
+}
+
+func (w *written) counts() (lines, writes int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lines, w.writes
 }
 
 // The event of a request, by ours and by slog's own.
