@@ -18,7 +18,7 @@ func TestAlarms_ringWhenDue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, _ := newFakeMesh(Config{}, fakes{}, "a")
 		a := &m.service("product").alarms
-		dice := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // a test's
+		dice := rand.New(rand.NewPCG(1, 2))
 		type one struct {
 			*try
 			due   time.Time
@@ -38,14 +38,14 @@ func TestAlarms_ringWhenDue(t *testing.T) {
 			all = append(all, o)
 			a.set(o.try, limit)
 			if dice.IntN(3) == 0 {
-				time.Sleep(time.Millisecond) // the bubble's
+				<-time.After(time.Millisecond) // the bubble's
 			}
 			if victim := all[dice.IntN(len(all))]; dice.IntN(2) == 0 && victim.rang.Load() == 0 {
 				a.clear(victim.try)
 				victim.ended = true
 			}
 		}
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		synctest.Wait()
 		ended := 0
 		for i, o := range all {

@@ -114,10 +114,10 @@ func TestBatch(t *testing.T) {
 			}
 		}
 		log.Info("one")
-		time.Sleep(60 * time.Millisecond)
+		<-time.After(60 * time.Millisecond)
 		log.With("a", errors.New("odd")).Info("two")
 		expect("young", 0, 0)
-		time.Sleep(40 * time.Millisecond)
+		<-time.After(40 * time.Millisecond)
 		expect("old", 2, 1)
 		log.Info("three")
 		log.Warn("four")
