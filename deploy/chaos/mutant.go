@@ -50,7 +50,7 @@ func Mutants() []*Mutant {
 	r, err := s.decide(ctx, d, lazily)
 `,
 			wrong: `	crash.At(before)
-	r, err := ruling{truth: d}, error(nil)
+	r, err := ruling{truth: verdict{d.GID, d.Outcome, d.Reason, d.Digest}}, error(nil)
 	if d.Outcome == coordinator.Committed {
 		time.AfterFunc(50*time.Millisecond, func() { _, _ = s.decide(context.WithoutCancel(ctx), d, lazily) })
 	} else {
