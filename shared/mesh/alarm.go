@@ -5,10 +5,9 @@ import (
 	"time"
 )
 
-// alarms end the tries at a service whose time is up. A timer of the runtime for each would, nearly always, be the next to go
-// off in this process: then the runtime wakes another thread to watch it, and stopping it leaves it lying there. Here one
-// timer is set for the try that is due first, and left alone when that one ends sooner, as they all do; so it goes off once in
-// a while, and finds nothing. The zero value is ready.
+// alarms end the tries at a service whose time is up. A timer of the runtime for each would be made and stopped for nothing
+// nearly always. Here one timer is set for the try that is due first, and left alone when that one ends sooner, as they all
+// do; so it goes off once in a while, and finds nothing. The zero value is ready.
 type alarms struct {
 	mu    sync.Mutex
 	heap  []*try // by when they are due
