@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 
 // direct is a transport to one address that does everything on the goroutine of whoever calls. The one of net/http has two
 // more for each connection, and hands every request and answer over to them: with a crowd on the shop's own machine that is
-// taken from the shop. It heeds patience, and no context.
+// taken from the shop. An answer has patience, whatever the context.
 type direct struct {
 	addr string
 
@@ -30,7 +31,7 @@ const patience = 30 * time.Second // for one answer
 
 // RoundTrip is part of http.RoundTripper.
 func (d *direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	l, err := d.take()
+	l, err := d.take(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -44,7 +45,7 @@ func (d *direct) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // take gives an idle line, or a new one.
-func (d *direct) take() (*line, error) {
+func (d *direct) take(ctx context.Context) (*line, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if n := len(d.idle); n > 0 {
@@ -52,7 +53,7 @@ func (d *direct) take() (*line, error) {
 		d.idle = d.idle[:n-1]
 		return l, nil
 	}
-	conn, err := net.DialTimeout("tcp", d.addr, patience)
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", d.addr)
 	if err != nil {
 		return nil, err
 	}

@@ -29,9 +29,9 @@ func (t *till) RoundTrip(r *http.Request) (*http.Response, error) {
 		http.Error(w, `{"code":"`+t.problem.Code+`"}`, t.problem.Kind.Status())
 	case len(t.keys) == 2:
 		w.WriteHeader(http.StatusAccepted)
-		w.WriteString("{}")
+		_, _ = w.WriteString("{}")
 	default:
-		w.WriteString("{}")
+		_, _ = w.WriteString("{}")
 	}
 	return w.Result(), nil
 }

@@ -141,10 +141,10 @@ func (p *Person) Buy(ctx context.Context, productID uuid.UUID, quantity int64) (
 	ctx = contract.WithKey(ctx, uuid.NewString())
 	for {
 		out, err := order.PayFor.Call(ctx, p.Client, &contract.ByID{ID: placed.Body.ID})
-		if err != nil {
+		switch {
+		case err != nil && !fault.HasCode(err, "busy"): // an earlier try is being undone
 			return nil, err
-		}
-		if out.Status == http.StatusOK {
+		case err == nil && out.Status == http.StatusOK:
 			return &out.Body, nil
 		}
 		select {
