@@ -214,7 +214,11 @@ func (s *Service) perform(ctx context.Context, f *flight, a action, last bool, e
 			Timeline: append(f.timeline, s.event("decided", "", string(a.state))),
 		}
 		f.timeline = nil // what follows is appended when the transaction is complete
-		events <- s.settle(ctx, d, a.lazily)
+		e, foreign := s.settle(ctx, d, a.lazily)
+		if foreign {
+			f.err = reused()
+		}
+		events <- e
 	case answer:
 		f.outcome = coordinator.Outcome{GID: f.gid, State: a.state, Reason: a.reason}
 	case remember:
@@ -312,8 +316,10 @@ func lostReason(service string, err error) *fault.Problem {
 	return fault.New(fault.Unavailable, "participant_unavailable", "%s could not take part", service).Problem()
 }
 
-// settle has the register decide, and returns what is true from now on, whoever wrote it.
-func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
+// settle has the register decide, and returns what is true from now on, whoever wrote it. A commit of another transaction,
+// which was settled under the same gid at the same time elsewhere, is foreign: of this one's branches those that are that
+// one's too hear of it from there, and the others when they ask.
+func (s *Service) settle(ctx context.Context, d decision, lazily bool) (e event, foreign bool) {
 	before, after := crash.BeforeDecision, crash.AfterDecision
 	if d.Outcome == coordinator.Aborted {
 		before, after = crash.BeforeAbort, crash.AfterAbort
@@ -328,10 +334,13 @@ func (s *Service) settle(ctx context.Context, d decision, lazily bool) event {
 	if err != nil {
 		s.seen.registerErrors.Inc()
 		s.deps.Log.ErrorContext(ctx, "the outcome of a transaction is not known", "gid", d.GID, "error", err)
-		return event{kind: registerLost}
+		return event{kind: registerLost}, false
 	}
 	crash.At(after)
-	return event{kind: registered, state: r.truth.Outcome, reason: r.truth.Reason}
+	if r.truth.Outcome == coordinator.Committed && !bytes.Equal(r.truth.Digest, d.Digest) {
+		return event{kind: registerLost}, true
+	}
+	return event{kind: registered, state: r.truth.Outcome, reason: r.truth.Reason}, false
 }
 
 // decide has the register decide, together with other transactions, and counts what is new.

@@ -142,19 +142,28 @@ func (s *Service) Resolve(ctx context.Context, in *coordinator.ResolveInput) (*c
 	}
 	crash.At(crash.AfterFence)
 	s.seen.decisions.WithLabelValues(string(coordinator.Aborted), string(fault.Deadline)).Add(float64(fenced))
-	decided := make(map[uuid.UUID]coordinator.Outcome, len(rows))
+	decided := make(map[uuid.UUID]decision, len(rows))
 	for _, d := range rows {
-		decided[d.GID] = coordinator.Outcome{GID: d.GID, State: d.Outcome, Reason: d.Reason}
+		decided[d.GID] = d
 	}
 	out := new(coordinator.ResolveOutput)
 	for _, q := range in.Body.Questions {
-		o, ok := decided[q.GID]
-		if !ok {
-			o = coordinator.Outcome{GID: q.GID, State: coordinator.Pending}
+		o := coordinator.Outcome{GID: q.GID, State: coordinator.Pending}
+		if d, ok := decided[q.GID]; ok {
+			o.State, o.Reason = d.Outcome, d.Reason
+			if d.Outcome == coordinator.Committed && !d.has(q) {
+				o.State, o.Reason = coordinator.Aborted, fault.Of(reused()).Problem()
+			}
 		}
 		out.Body.Outcomes = append(out.Body.Outcomes, o)
 	}
 	return out, nil
+}
+
+// has reports whether the branch that q is about is one of d's, which is a commit and names all it has. If not, another
+// transaction was begun under the same gid: it has lost.
+func (d decision) has(q coordinator.Question) bool {
+	return q.Service == "" || slices.Contains(d.Branches, part{Branch: q.Branch, Service: q.Service})
 }
 
 // Abort decides a transaction against committing, unless it is decided already, and gives the outcome that is true from

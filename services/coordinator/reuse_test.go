@@ -1,6 +1,7 @@
 package coordinator_test
 
 import (
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"souk/migrations"
 	"souk/services/coordinator"
+	wire "souk/shared/contract/coordinator"
 	"souk/shared/fault"
 	"souk/shared/idempotency"
 	"souk/shared/testkit"
@@ -104,5 +106,55 @@ func TestSettle_maySayOtherThingsAfterNothingHappened(t *testing.T) {
 	s.sound(t)
 	if got := s.west.Balance(t, "bob"); got != "120+0" {
 		t.Errorf("bob %s", got)
+	}
+}
+
+// Two transactions are begun under one gid at the same time at different coordinators, which no house-trained caller does.
+// One of them is settled; of the other nothing is, and no branch of its own is taken for one of the first.
+func TestBegin_settlesOneOfTwoTransactionsUnderOneID(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.east.Open(t, 0, "eve")
+	arrived := make(chan struct{})
+	roads := testkit.Hosts{"west": s.west.Handler(), "east": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		<-arrived
+		s.east.Handler().ServeHTTP(w, r)
+	})}
+	second := testkit.NewService(t, "coordinator")
+	coordinator.New(coordinator.Deps{
+		DB: s.db, Mesh: roads.Client(), Now: time.Now, Log: s.Log, Metrics: prometheus.NewRegistry(), Instance: "coordinator-2",
+	}).Routes(second.Server)
+	other := testkit.Hosts{"coordinator": second.Handler()}.Client()
+	gid := uuid.Must(uuid.NewV7())
+	b := func(service, action, account string, amount int64) wire.Branch {
+		p, _ := json.Marshal(testkit.Transfer{Account: account, Amount: amount})
+		return wire.Branch{Service: service, Action: action, Key: account, Payload: p}
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := wire.BeginTransaction.Call(t.Context(), other, &wire.BeginInput{Body: wire.Begin{GID: gid, Branches: []wire.Branch{
+			b("east", "debit", "ann", 55), b("east", "credit", "eve", 5), b("west", "credit", "bob", 50)}}})
+		done <- err
+	}()
+	testkit.Eventually(t, 5*time.Second, func() bool {
+		var n int
+		return s.west.DB.Raw("SELECT count(*) FROM tx_branch WHERE branch = 2").Scan(&n).Error == nil && n == 1
+	})
+	first, err := wire.BeginTransaction.Call(t.Context(), s.client, &wire.BeginInput{Body: wire.Begin{GID: gid, Branches: []wire.Branch{
+		b("east", "debit", "ann", 5), b("west", "credit", "bob", 5)}}})
+	close(arrived)
+	if err != nil || first.Body.State != wire.Committed {
+		t.Errorf("got %+v, %v", first, err)
+	}
+	if err := <-done; !fault.HasCode(err, "transaction_reused") {
+		t.Errorf("got %v, want transaction_reused", err)
+	}
+	s.settle(t)
+	for want, got := range map[string]string{
+		"ann 95+0": "ann " + s.east.Balance(t, "ann"), "eve 0+0": "eve " + s.east.Balance(t, "eve"), "bob 105+0": "bob " + s.west.Balance(t, "bob"),
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
 	}
 }

@@ -117,6 +117,7 @@ type Participant struct {
 	heuristics prometheus.Counter
 	inDoubt    prometheus.Gauge
 	voted      memory
+	service    string // empty until Routes says it
 }
 
 // NewParticipant makes a participant that can do the given actions, by name.
@@ -134,8 +135,11 @@ func NewParticipant(deps Deps, actions map[string]Action) *Participant {
 	return p
 }
 
-// Routes registers the participant's messages on s, the server of service.
+// Routes registers the participant's messages on s, the server of service. Call it before Run.
 func (p *Participant) Routes(s *httpapi.Server, service string) {
+	if p != nil { // for the OpenAPI document there is nobody behind the routes
+		p.service = service
+	}
 	httpapi.Handle(s, PrepareRoute(service), p.prepare)
 	httpapi.Handle(s, PrepareAllRoute(service), p.prepareAll)
 	httpapi.Handle(s, FinishRoute(service), p.finish)
@@ -514,20 +518,19 @@ func (p *Participant) Inquire(ctx context.Context) error {
 	}
 	in := new(coordinator.ResolveInput)
 	for _, d := range doubts {
-		in.Body.Questions = append(in.Body.Questions, coordinator.Question{GID: d.GID, Deadline: *d.Deadline})
+		in.Body.Questions = append(in.Body.Questions, coordinator.Question{GID: d.GID, Service: p.service, Branch: d.Branch, Deadline: *d.Deadline})
 	}
 	out, err := coordinator.ResolveTransactions.Call(ctx, p.deps.Mesh, in)
 	if err != nil {
 		return err
 	}
-	decided := make(map[uuid.UUID]coordinator.State, len(out.Body.Outcomes))
-	for _, o := range out.Body.Outcomes {
-		decided[o.GID] = o.State
+	if len(out.Body.Outcomes) != len(doubts) {
+		return fault.New(fault.Upstream, "", "the coordinator answered %d of %d questions", len(out.Body.Outcomes), len(doubts))
 	}
 	var failed error
-	for _, d := range doubts {
-		if s := decided[d.GID]; s == coordinator.Committed || s == coordinator.Aborted {
-			_, err := p.Finish(ctx, Decision{GID: d.GID, Branch: d.Branch, State: s})
+	for i, d := range doubts {
+		if o := out.Body.Outcomes[i]; o.GID == d.GID && o.State != coordinator.Pending {
+			_, err := p.Finish(ctx, Decision{GID: d.GID, Branch: d.Branch, State: o.State})
 			failed = errors.Join(failed, err)
 		}
 	}

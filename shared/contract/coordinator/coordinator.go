@@ -59,9 +59,12 @@ type BeginOutput struct {
 	Body   Outcome
 }
 
-// Question is what a participant in doubt asks about.
+// Question is what a participant in doubt asks about. Where it says which branch of which service is in doubt, the answer is
+// about that branch: what a transaction commits that has no such branch is no word about it.
 type Question struct {
 	GID      uuid.UUID `json:"gid" format:"uuid"`
+	Service  string    `json:"service,omitempty" example:"product"`
+	Branch   int       `json:"branch,omitempty" minimum:"0" maximum:"15" example:"0"`
 	Deadline time.Time `json:"deadline" doc:"As the prepare message gave it: past it, an unknown transaction is made an aborted one"`
 }
 
@@ -72,7 +75,7 @@ type ResolveInput struct {
 	}
 }
 
-// ResolveOutput answers them, in any order.
+// ResolveOutput answers them, in order.
 type ResolveOutput struct {
 	Body struct {
 		Outcomes []Outcome `json:"outcomes"`
