@@ -133,7 +133,8 @@ func TestBegin_settlesOneOfTwoTransactionsUnderOneID(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		_, err := wire.BeginTransaction.Call(t.Context(), other, &wire.BeginInput{Body: wire.Begin{GID: gid, Branches: []wire.Branch{
-			b("east", "debit", "ann", 55), b("east", "credit", "eve", 5), b("west", "credit", "bob", 50)}}})
+			b("east", "debit", "ann", 55), b("east", "credit", "eve", 5), b("west", "credit", "bob", 50),
+		}}})
 		done <- err
 	}()
 	testkit.Eventually(t, 5*time.Second, func() bool {
