@@ -142,7 +142,8 @@ func TestBegin_settlesOneOfTwoTransactionsUnderOneID(t *testing.T) {
 		return s.west.DB.Raw("SELECT count(*) FROM tx_branch WHERE branch = 2").Scan(&n).Error == nil && n == 1
 	})
 	first, err := wire.BeginTransaction.Call(t.Context(), s.client, &wire.BeginInput{Body: wire.Begin{GID: gid, Branches: []wire.Branch{
-		b("east", "debit", "ann", 5), b("west", "credit", "bob", 5)}}})
+		b("east", "debit", "ann", 5), b("west", "credit", "bob", 5),
+	}}})
 	close(arrived)
 	if err != nil || first.Body.State != wire.Committed {
 		t.Errorf("got %+v, %v", first, err)
