@@ -37,14 +37,10 @@ func request(content string) idempotency.Request {
 	return idempotency.NewRequest("ann", "pay", "one key", []byte(content))
 }
 
-// Two requests under one key ask for different things, at the same time and at different coordinators. Each of the
-// branches is in one transaction only, and what one of the two decides is no word about the other's branches: or one
-// could buy something small, and have the points of something dear.
-func TestSettle_keepsTwoRequestsUnderOneKeyApart(t *testing.T) {
-	t.Parallel()
-	s := setup(t)
-	s.east.Open(t, 0, "eve")
-	arrived := make(chan struct{})
+// farFromEast is a client of a second coordinator, whose messages to east arrive when arrived is closed.
+func (s *shop) farFromEast(t *testing.T) (client *http.Client, arrived chan struct{}) {
+	t.Helper()
+	arrived = make(chan struct{})
 	roads := testkit.Hosts{"west": s.west.Handler(), "east": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		<-arrived
 		s.east.Handler().ServeHTTP(w, r)
@@ -53,7 +49,18 @@ func TestSettle_keepsTwoRequestsUnderOneKeyApart(t *testing.T) {
 	coordinator.New(coordinator.Deps{
 		DB: s.db, Mesh: roads.Client(), Now: time.Now, Log: s.Log, Metrics: prometheus.NewRegistry(), Instance: "coordinator-2",
 	}).Routes(second.Server)
-	small, dear := caller(t, s.client), caller(t, testkit.Hosts{"coordinator": second.Handler()}.Client())
+	return testkit.Hosts{"coordinator": second.Handler()}.Client(), arrived
+}
+
+// Two requests under one key ask for different things, at the same time and at different coordinators. Each of the
+// branches is in one transaction only, and what one of the two decides is no word about the other's branches: or one
+// could buy something small, and have the points of something dear.
+func TestSettle_keepsTwoRequestsUnderOneKeyApart(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	s.east.Open(t, 0, "eve")
+	other, arrived := s.farFromEast(t)
+	small, dear := caller(t, s.client), caller(t, other)
 
 	settled := make(chan error, 1)
 	go func() {
@@ -115,16 +122,7 @@ func TestBegin_settlesOneOfTwoTransactionsUnderOneID(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
 	s.east.Open(t, 0, "eve")
-	arrived := make(chan struct{})
-	roads := testkit.Hosts{"west": s.west.Handler(), "east": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		<-arrived
-		s.east.Handler().ServeHTTP(w, r)
-	})}
-	second := testkit.NewService(t, "coordinator")
-	coordinator.New(coordinator.Deps{
-		DB: s.db, Mesh: roads.Client(), Now: time.Now, Log: s.Log, Metrics: prometheus.NewRegistry(), Instance: "coordinator-2",
-	}).Routes(second.Server)
-	other := testkit.Hosts{"coordinator": second.Handler()}.Client()
+	other, arrived := s.farFromEast(t)
 	gid := uuid.Must(uuid.NewV7())
 	b := func(service, action, account string, amount int64) wire.Branch {
 		p, _ := json.Marshal(testkit.Transfer{Account: account, Amount: amount})

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"container/heap"
 	"sync"
 	"time"
 )
@@ -10,7 +11,7 @@ import (
 // do; so it goes off once in a while, and finds nothing. The zero value is ready.
 type alarms struct {
 	mu    sync.Mutex
-	heap  []*try // by when they are due
+	heap  queue
 	timer *time.Timer
 	armed time.Time // when the timer goes off; zero if it does not
 }
@@ -18,7 +19,7 @@ type alarms struct {
 // alarm is a try's place among the alarms.
 type alarm struct {
 	due   time.Time
-	place int // in the heap, from 1; 0 without an alarm
+	place int // in the queue, from 1; 0 without an alarm
 }
 
 // set has t expire after d.
@@ -27,9 +28,7 @@ func (a *alarms) set(t *try, d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	t.alarm.due = now.Add(d)
-	a.heap = append(a.heap, t)
-	t.alarm.place = len(a.heap)
-	a.up(len(a.heap))
+	heap.Push(&a.heap, t)
 	a.arm(now)
 }
 
@@ -79,49 +78,32 @@ func (a *alarms) arm(now time.Time) {
 	}
 }
 
-// The heap's places are counted from 1, so that those below place i are 2i and 2i+1.
-
 func (a *alarms) remove(t *try) {
-	i, last := t.alarm.place, len(a.heap)
-	if i == 0 {
-		return
+	if t.alarm.place > 0 {
+		heap.Remove(&a.heap, t.alarm.place-1)
 	}
-	a.swap(i, last)
-	a.heap[last-1] = nil
-	a.heap = a.heap[:last-1]
+}
+
+// queue is tries by when they are due. It is heap.Interface.
+type queue []*try
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].alarm.due.Before(q[j].alarm.due) }
+
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].alarm.place, q[j].alarm.place = i+1, j+1
+}
+
+func (q *queue) Push(t any) {
+	*q = append(*q, t.(*try)) //nolint:forcetypeassert // it is set's
+	(*q)[len(*q)-1].alarm.place = len(*q)
+}
+
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	t := (*q)[last]
+	(*q)[last], *q = nil, (*q)[:last]
 	t.alarm.place = 0
-	if i < last {
-		a.down(i)
-		a.up(i)
-	}
-}
-
-func (a *alarms) sooner(i, j int) bool { return a.heap[i-1].alarm.due.Before(a.heap[j-1].alarm.due) }
-
-func (a *alarms) swap(i, j int) {
-	h := a.heap
-	h[i-1], h[j-1] = h[j-1], h[i-1]
-	h[i-1].alarm.place, h[j-1].alarm.place = i, j
-}
-
-func (a *alarms) up(i int) {
-	for ; i > 1 && a.sooner(i, i/2); i /= 2 {
-		a.swap(i, i/2)
-	}
-}
-
-func (a *alarms) down(i int) {
-	for {
-		least := i
-		for _, below := range [...]int{2 * i, 2*i + 1} {
-			if below <= len(a.heap) && a.sooner(below, least) {
-				least = below
-			}
-		}
-		if least == i {
-			return
-		}
-		a.swap(i, least)
-		i = least
-	}
+	return t
 }
