@@ -51,7 +51,7 @@ func (p *payload) again() bool {
 	return !p.touched
 }
 
-// attach gives a try its body. With copies, net/http too may send it again, which it does by itself only on a connection
+// attach gives a try its body. With copies, the pool too may send it again, which it does by itself only on a connection
 // that turned out dead before anything was written, or for requests that are harmless to repeat.
 func (p *payload) attach(out *http.Request) error {
 	switch {

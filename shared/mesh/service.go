@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"souk/shared/registry"
+	"souk/shared/transport"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -217,7 +217,7 @@ func (s *service) retire() {
 type endpoint struct {
 	registry.Instance
 	svc       *service
-	pool      *http.Transport
+	pool      *transport.Pool
 	transport http.RoundTripper // the pool, wrapped
 	scheme    string
 	weight    float64
@@ -238,21 +238,17 @@ type endpoint struct {
 
 func (s *service) newEndpoint(in registry.Instance) *endpoint {
 	cfg := s.mesh.cfg
-	pool := &http.Transport{
-		Proxy:                  nil, // a proxy meant for the outside has no business here
-		DialContext:            (&net.Dialer{Timeout: cfg.DialTimeout, KeepAlive: 15 * time.Second}).DialContext,
-		TLSHandshakeTimeout:    time.Second,
-		MaxIdleConns:           0,                // no limit but the next
-		MaxIdleConnsPerHost:    64,               // the default of 2 makes nearly every request of a burst dial
-		MaxConnsPerHost:        256,              // never reached: MaxInflight is the limit, and does not wait
-		IdleConnTimeout:        45 * time.Second, // less than the servers' 75 s: the client must be the one who closes
-		ResponseHeaderTimeout:  0,                // a try has its own
-		DisableCompression:     true,
-		MaxResponseHeaderBytes: 64 << 10,
+	pool := &transport.Pool{
+		Addr:             in.Addr,
+		DialTimeout:      cfg.DialTimeout,
+		HandshakeTimeout: time.Second,
+		MaxIdle:          64,               // of the MaxInflight that there may be in a burst
+		IdleTimeout:      45 * time.Second, // less than the servers' 75 s: the client must be the one who closes
+		MaxHeaderBytes:   64 << 10,
 	}
 	e := &endpoint{Instance: in, svc: s, pool: pool, transport: pool, scheme: "http", weight: 1}
 	if of := s.mesh.deps.TLS; of != nil {
-		if pool.TLSClientConfig = of(s.name); pool.TLSClientConfig != nil {
+		if pool.TLS = of(s.name); pool.TLS != nil {
 			e.scheme = "https"
 		}
 	}

@@ -36,7 +36,7 @@ type try struct {
 	answer io.ReadCloser // the response's own body
 	over   atomic.Bool
 
-	// Whether there was a connection. net/http may itself turn from a dead idle one to a new one, so what counts is the last
+	// Whether there was a connection. The pool may itself turn from a dead idle one to a new one, so what counts is the last
 	// that it asked for.
 	traced     traced
 	asked, had atomic.Bool
