@@ -20,7 +20,7 @@ import (
 // What an exchange with a server on this machine costs, with net/http's Transport and with a Pool, one and several at a time.
 // The server is a process of its own: in one, the goroutines of both sides share threads, and wake fewer.
 func BenchmarkExchange(b *testing.B) {
-	cmd := exec.CommandContext(b.Context(), os.Args[0])
+	cmd := exec.CommandContext(b.Context(), os.Args[0]) //nolint:gosec // ourselves
 	cmd.Env = append(os.Environ(), beServer+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -48,6 +48,7 @@ func BenchmarkExchange(b *testing.B) {
 }
 
 func exchange(b *testing.B, rt http.RoundTripper, url string, n int) {
+	b.Helper()
 	b.ReportAllocs()
 	before := processor()
 	var group sync.WaitGroup
@@ -84,7 +85,7 @@ func answer() {
 		return
 	}
 	fmt.Fprintln(os.Stdout, l.Addr())
-	_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { //nolint:gosec // as long as its parent
+	_ = http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"items":[]}`)
 	}))
 }

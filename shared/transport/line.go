@@ -36,6 +36,7 @@ type line struct {
 	wrote   atomic.Bool // something
 	cut     atomic.Bool // the connection failed to write
 	heard   bool        // something
+	unread  error       // why its body could not be read
 	left    int64       // bytes that may still be read
 }
 
@@ -93,7 +94,7 @@ func (l *line) Write(b []byte) (int, error) {
 
 // exchange sends req and reads the answer's header. After an error the connection is closed.
 func (l *line) exchange(ctx context.Context, req *http.Request, trace *httptrace.ClientTrace) (*http.Response, error) {
-	l.heard, l.left = false, l.pool.MaxHeaderBytes
+	l.heard, l.unread, l.left = false, nil, l.pool.MaxHeaderBytes
 	if l.left <= 0 {
 		l.left = usualHeaderBytes
 	}
@@ -106,10 +107,8 @@ func (l *line) exchange(ctx context.Context, req *http.Request, trace *httptrace
 	}
 	resp, err := l.receive(req, trace)
 	if err != nil {
-		if unread := l.end(false); unread != nil { // then that is why there is no answer
-			err = unread
-		}
-		return nil, err
+		l.end(false)
+		return nil, cmp.Or(l.unread, err)
 	}
 	l.left = math.MaxInt64
 	l.deliver(ctx, req, resp)
@@ -194,46 +193,42 @@ func (l *line) deliver(ctx context.Context, req *http.Request, resp *http.Respon
 	}
 }
 
-// end ends the use of the connection by a request, and keeps it for the next if it is still good. It tells why the body could
-// not be read, if that is what went wrong.
-func (l *line) end(keep bool) (unread error) {
+// end ends the use of the connection by a request, and keeps it for the next if it is still good.
+func (l *line) end(keep bool) {
 	keep = l.stop() && keep && l.r.Buffered() == 0
 	if l.sending != nil {
-		var sent bool
-		sent, unread = l.sent(keep)
-		keep = keep && sent
+		keep = l.sent(keep) && keep
 		l.sending = nil
 	}
 	if !keep || l.cut.Load() {
 		_ = l.conn.Close()
-		return unread
+		return
 	}
 	l.used = true
 	l.pool.put(l)
-	return nil
 }
 
-// sent tells whether all of the body was sent, or why it could not be read. If the connection is to be kept it waits for that: the
-// answer can be here before the goroutine that sent the last of the body has said so. net/http waits as long.
-func (l *line) sent(wait bool) (all bool, unread error) {
+// sent tells whether all of the body was sent. If the connection is to be kept it waits for that: the answer can be here before the
+// goroutine that sent the last of the body has said so. net/http waits as long.
+func (l *line) sent(wait bool) bool {
 	const patience = 50 * time.Millisecond
 	var err error
 	select {
 	case err = <-l.sending:
 	default:
 		if !wait {
-			return false, nil
+			return false
 		}
 		select {
 		case err = <-l.sending:
 		case <-time.After(patience):
-			return false, nil
+			return false
 		}
 	}
-	if l.cut.Load() {
-		return false, nil
+	if !l.cut.Load() {
+		l.unread = err
 	}
-	return err == nil, err
+	return err == nil
 }
 
 // repeat is req to be sent once more, after it failed; nil if that must not be.

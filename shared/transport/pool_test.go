@@ -54,7 +54,7 @@ func (s *server) pool(t *testing.T) *transport.Pool {
 	t.Helper()
 	p := &transport.Pool{Addr: s.Listener.Addr().String(), DialTimeout: time.Second, MaxIdle: 4}
 	if s.TLS != nil {
-		p.TLS = &tls.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs} //nolint:gosec,forcetypeassert // a test
+		p.TLS = &tls.Config{RootCAs: s.Client().Transport.(*http.Transport).TLSClientConfig.RootCAs} //nolint:forcetypeassert // so httptest has it
 	}
 	t.Cleanup(p.CloseIdleConnections)
 	return p
@@ -108,7 +108,7 @@ type stream struct{ io.Reader }
 func echo(w http.ResponseWriter, r *http.Request) {
 	b, _ := io.ReadAll(r.Body)
 	w.Header().Set("Method", r.Method)
-	_, _ = fmt.Fprintf(w, "%s %s %d %s", r.Method, r.URL.Path, r.ContentLength, b)
+	_, _ = fmt.Fprintf(w, "%s %s %d %s", r.Method, r.URL.Path, r.ContentLength, b) //nolint:gosec // no browser
 }
 
 // One connection is enough for one request after another, whatever their bodies and answers are, in the clear and with TLS.
@@ -288,7 +288,7 @@ func TestPool_endsWithTheContext(t *testing.T) {
 				}
 				if where == "sending" {
 					r, w := io.Pipe()
-					defer w.Close()
+					defer func() { _ = w.Close() }()
 					go func() { _, _ = w.Write([]byte("beginning")) }() // or net/http waits for it, before it writes the header
 					body = r
 				}
@@ -332,8 +332,8 @@ func TestPool_givesUpBodies(t *testing.T) {
 		}
 	}, false)
 	p := s.pool(t)
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", s.URL+"/endless", nil)
-	resp, err := p.RoundTrip(req)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL+"/endless", nil)
+	resp, err := p.RoundTrip(req) //nolint:bodyclose // it is closed, twice
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestPool_givesUpBodies(t *testing.T) {
 		t.Error("read after Close")
 	}
 	req.URL.Path = "/"
-	if resp, err = p.RoundTrip(req); err != nil {
+	if resp, err = p.RoundTrip(req); err != nil { //nolint:bodyclose // it is closed at its end
 		t.Fatal(err)
 	}
 	_, _ = io.Copy(io.Discard, resp.Body)
@@ -421,7 +421,7 @@ func TestPool_refusesWhatItCannotSend(t *testing.T) {
 		closed := &closing{Reader: strings.NewReader("x")}
 		asked := false
 		ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{GetConn: func(string) { asked = true }})
-		req, _ := http.NewRequestWithContext(ctx, "POST", s.URL, closed)
+		req, _ := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, closed)
 		change(req)
 		resp, err := p.RoundTrip(req)
 		if err == nil {
@@ -502,7 +502,7 @@ func TestPool_handsOverTheConnection(t *testing.T) {
 		}
 	})
 	ctx, cancel := context.WithCancel(t.Context())
-	req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+p.Addr, nil)
+	req, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.Addr, nil)
 	resp, err := p.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
@@ -547,7 +547,7 @@ func TestPool_mixesNothingUp(t *testing.T) {
 		if strings.HasSuffix(r.URL.Path, "7") {
 			panic(http.ErrAbortHandler)
 		}
-		_, _ = w.Write(append([]byte(r.URL.Path), b...))
+		_, _ = w.Write(append([]byte(r.URL.Path), b...)) //nolint:gosec // no browser
 	}, false)
 	p := s.pool(t)
 	p.IdleTimeout = time.Millisecond
