@@ -75,30 +75,6 @@ func open(ctx context.Context, a *app.App) (*user.Service, *gorm.DB, error) {
 	return s, db, err
 }
 
-func revokeKey(ctx context.Context, a *app.App) error {
-	s, _, err := open(ctx, a)
-	if err != nil {
-		return err
-	}
-	return s.RevokeKey(ctx)
-}
-
 func database(ctx context.Context, a *app.App) (*gorm.DB, error) {
 	return a.Database(ctx, migrations.User(), migrations.Participant(), migrations.Idempotency(), migrations.Seal())
-}
-
-type seedConfig struct {
-	Password app.Secret `env:"SEED_PASSWORD"`
-}
-
-func seed(ctx context.Context, a *app.App) error {
-	cfg := seedConfig{Password: user.DefaultSeedPassword}
-	if err := a.Env(&cfg); err != nil {
-		return err
-	}
-	s, _, err := open(ctx, a)
-	if err != nil {
-		return err
-	}
-	return s.Seed(ctx, string(cfg.Password))
 }
