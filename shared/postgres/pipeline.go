@@ -16,7 +16,8 @@ import (
 
 // pipeline is a transaction on a connection of its own. Statements whose results are not needed one by one wait, and go to
 // the server in one round trip with the next whose result is: BEGIN always does; and with COMMIT, those that are left at the
-// end. It is the gorm.ConnPool of what InTx runs, for one goroutine.
+// end. Where those are all, the server makes them one transaction unasked. It is the gorm.ConnPool of what InTx runs, for one
+// goroutine.
 type pipeline struct {
 	conn    *sql.Conn
 	waiting []waiting
@@ -187,6 +188,12 @@ func (p *pipeline) commit(ctx context.Context) error {
 				return err
 			}
 		}
+	}
+	if !p.begun { // what is sent as one is one transaction; to say so would be two statements more
+		p.waiting = p.waiting[1:]
+		err := p.flush(ctx)
+		p.begun = false // it is over, whatever came of it
+		return err
 	}
 	p.later("COMMIT", nil, func(r pgx.BatchResults) error {
 		tag, err := r.Exec()

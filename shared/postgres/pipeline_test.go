@@ -106,6 +106,70 @@ func TestInTx_whatIsPutOff(t *testing.T) {
 	}
 }
 
+// A commit that fails when everything in it has gone well is no commit, whether the transaction was begun with a statement
+// of its own or not.
+func TestInTx_hearsThatTheCommitFails(t *testing.T) {
+	t.Parallel()
+	for name, first := range map[string]func(tx *gorm.DB) error{
+		"in one round trip":   func(tx *gorm.DB) error { return add(tx, 1) },
+		"in more than one":    func(tx *gorm.DB) error { return errors.Join(add(tx, 1), postgres.Flush(tx)) },
+		"of nothing but that": func(*gorm.DB) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := things(t, 1, 2)
+			if err := db.Exec("ALTER TABLE thing ADD twin int DEFAULT 1 REFERENCES thing DEFERRABLE INITIALLY DEFERRED").Error; err != nil {
+				t.Fatal(err)
+			}
+			err := postgres.InTx(t.Context(), db, func(tx *gorm.DB) error {
+				return errors.Join(first(tx), postgres.Put(tx, "UPDATE thing SET twin = $1 WHERE id = $2", 7, 2))
+			})
+			if err == nil {
+				t.Error("it was told that it is committed")
+			}
+			if err := postgres.InTx(t.Context(), db, func(tx *gorm.DB) error { return add(tx, 2) }); err != nil {
+				t.Error(err)
+			}
+			if got := counts(t, db); !slices.Equal(got, []int{0, 1}) {
+				t.Errorf("got %v, want what came after alone", got)
+			}
+		})
+	}
+}
+
+// What a lazy transaction puts off is one transaction, too, and it alone is lazy.
+func TestInLazyTx_isLazyByItself(t *testing.T) {
+	t.Parallel()
+	db := things(t, 1, 2)
+	pool, err := db.DB()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.SetMaxOpenConns(1)
+	if err := db.Exec("ALTER TABLE thing ADD how text").Error; err != nil {
+		t.Fatal(err)
+	}
+	for id, in := range map[int]func(context.Context, *gorm.DB, func(*gorm.DB) error) error{1: postgres.InLazyTx, 2: postgres.InTx} {
+		if err := db.Exec("SET synchronous_commit TO on").Error; err != nil {
+			t.Fatal(err)
+		}
+		err := in(t.Context(), db, func(tx *gorm.DB) error {
+			return postgres.Put(tx, "UPDATE thing SET how = current_setting('synchronous_commit') WHERE id = $1", id)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var after string
+		if err := db.Raw("SHOW synchronous_commit").Scan(&after).Error; err != nil || after != "on" {
+			t.Errorf("afterwards it is %q, %v", after, err)
+		}
+	}
+	var how []string
+	if err := db.Raw("SELECT how FROM thing ORDER BY id").Scan(&how).Error; err != nil || !slices.Equal(how, []string{"off", "on"}) {
+		t.Errorf("got %v, %v", how, err)
+	}
+}
+
 func TestCollect(t *testing.T) {
 	t.Parallel()
 	db := things(t, 1, 2)

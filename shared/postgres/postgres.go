@@ -193,7 +193,8 @@ func untilWon(ctx context.Context, do func() error) error {
 // only for what something else will do again.
 func InLazyTx(ctx context.Context, db *gorm.DB, do func(tx *gorm.DB) error) error {
 	return InTx(ctx, db, func(tx *gorm.DB) error {
-		if err := Put(tx, "SET LOCAL synchronous_commit TO off"); err != nil {
+		// Not SET LOCAL, which wants to see BEGIN.
+		if err := Put(tx, "SELECT set_config('synchronous_commit', 'off', true)"); err != nil {
 			return err
 		}
 		return do(tx)
