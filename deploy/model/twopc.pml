@@ -163,8 +163,8 @@ proctype Coordinator(byte c) {
 end:	do
 	:: atomic { phase[c] == idle ->
 		if
-		:: row == undecided -> phase[c] = preparing; printf("coordinator %d: begins, sends prepare\n", c)
-		:: row != undecided -> answer(row); phase[c] = over /* a replay */
+		:: phase[c] = preparing; printf("coordinator %d: begins, perhaps what is decided, sends prepare\n", c)
+		:: row != undecided -> answer(row); phase[c] = over /* a replay: it has asked first, or a branch has told it */
 		:: phase[c] = over /* nobody asks this one, or the register does not answer it */
 		fi }
 

@@ -132,7 +132,9 @@ func (s *Service) fly(ctx context.Context, f *flight) {
 		s.mu.Unlock()
 	}()
 	defer f.reply()
-	if s.replay(ctx, f) {
+	// Whether it is decided already, the register says when it is to decide it. It is asked before about a single branch, on
+	// which it does not decide; and when it did not answer the last time: without it all branches would be in doubt.
+	if (len(f.branches) == 1 || s.away.Load()) && s.replay(ctx, f) {
 		return
 	}
 	// Room for everything that can still be on its way when the last event has been read: nobody blocks on sending.
@@ -147,6 +149,9 @@ func (s *Service) fly(ctx context.Context, f *flight) {
 	defer func() { span.End() }()
 
 	for e := (event{kind: begun}); ; e = next(events, deadline.C) {
+		if e.kind == votedDone && s.replay(ctx, f) {
+			return
+		}
 		s.note(f, e)
 		actions := m.step(e)
 		if m.phase != phase && m.phase != over { // what a phase asks of others is inside its span
@@ -214,13 +219,9 @@ func (s *Service) perform(ctx context.Context, f *flight, a action, last bool, e
 			Timeline: append(f.timeline, s.event("decided", "", string(a.state))),
 		}
 		f.timeline = nil // what follows is appended when the transaction is complete
-		e, foreign := s.settle(ctx, d, a.lazily)
-		if foreign {
-			f.err = reused()
-		}
-		events <- e
+		events <- s.settle(ctx, f, d, a.lazily)
 	case answer:
-		f.outcome = coordinator.Outcome{GID: f.gid, State: a.state, Reason: a.reason}
+		f.outcome.GID, f.outcome.State, f.outcome.Reason = f.gid, a.state, a.reason
 	case remember:
 		f.reply()
 		s.remember(ctx, f, a)
@@ -316,10 +317,10 @@ func lostReason(service string, err error) *fault.Problem {
 	return fault.New(fault.Unavailable, "participant_unavailable", "%s could not take part", service).Problem()
 }
 
-// settle has the register decide, and returns what is true from now on, whoever wrote it. A commit of another transaction,
-// which was settled under the same gid at the same time elsewhere, is foreign: of this one's branches those that are that
-// one's too hear of it from there, and the others when they ask.
-func (s *Service) settle(ctx context.Context, d decision, lazily bool) (e event, foreign bool) {
+// settle has the register decide, and gives what is true from now on, whoever wrote it. Another transaction may have been
+// settled under the same gid. If that is a commit, of this one's branches those that are that one's too hear of it from
+// there, and the others when they ask; an abort is true of all.
+func (s *Service) settle(ctx context.Context, f *flight, d decision, lazily bool) event {
 	before, after := crash.BeforeDecision, crash.AfterDecision
 	if d.Outcome == coordinator.Aborted {
 		before, after = crash.BeforeAbort, crash.AfterAbort
@@ -334,13 +335,17 @@ func (s *Service) settle(ctx context.Context, d decision, lazily bool) (e event,
 	if err != nil {
 		s.seen.registerErrors.Inc()
 		s.deps.Log.ErrorContext(ctx, "the outcome of a transaction is not known", "gid", d.GID, "error", err)
-		return event{kind: registerLost}, false
+		return event{kind: registerLost}
 	}
 	crash.At(after)
-	if r.truth.Outcome == coordinator.Committed && !bytes.Equal(r.truth.Digest, d.Digest) {
-		return event{kind: registerLost}, true
+	f.outcome.Replayed = !r.won
+	if foreign := !bytes.Equal(r.truth.Digest, d.Digest); foreign && (r.truth.Digest != nil || r.truth.Outcome == coordinator.Committed) {
+		f.err = reused()
+		if r.truth.Outcome == coordinator.Committed {
+			return event{kind: registerLost}
+		}
 	}
-	return event{kind: registered, state: r.truth.Outcome, reason: r.truth.Reason}, false
+	return event{kind: registered, state: r.truth.Outcome, reason: r.truth.Reason}
 }
 
 // decide has the register decide, together with other transactions, and counts what is new.

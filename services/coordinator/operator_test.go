@@ -409,10 +409,19 @@ func TestMetrics_tellDecisionsByWhoeverMadeThem(t *testing.T) {
 	}
 	testkit.Eventually(t, 5*time.Second, func() bool { return s.inDoubt(t) == 0 }) // what is begun needs the register no more
 	breakRegister(t, s.db)
-	if _, err := s.begin(t, transfer(uuid.New(), 1)); err == nil {
-		t.Error("it was settled without a register")
+	if out, err := s.begin(t, transfer(uuid.New(), 1)); err != nil || out.Status != http.StatusAccepted {
+		t.Errorf("it was settled without a register: %+v, %v", out, err)
 	}
-	if err := s.coordinator.Recover(context.WithoutCancel(t.Context())); err == nil || s.metric(t, "twopc_register_errors_total") != 2 {
+	// From now on it is known that the register is away, and nobody is asked for a vote.
+	gid := uuid.New()
+	if _, err := s.begin(t, transfer(gid, 1)); !fault.Is(err, fault.Unavailable) {
+		t.Errorf("got %v", err)
+	}
+	var asked int
+	if err := s.east.DB.Raw("SELECT count(*) FROM tx_branch WHERE gid = ?", gid).Scan(&asked).Error; err != nil || asked != 0 {
+		t.Errorf("%d branches, %v", asked, err)
+	}
+	if err := s.coordinator.Recover(context.WithoutCancel(t.Context())); err == nil || s.metric(t, "twopc_register_errors_total") != 3 {
 		t.Errorf("got %v, %v register errors", err, s.metric(t, "twopc_register_errors_total"))
 	}
 }

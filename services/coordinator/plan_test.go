@@ -21,7 +21,12 @@ func TestPlans_madeOnEmptyTablesDoForFullOnes(t *testing.T) {
 		const company = 5
 		for range company {
 			go func() {
-				_, err := wire.BeginTransaction.Call(t.Context(), s.client, &wire.BeginInput{Body: transfer(uuid.Must(uuid.NewV7()), 1)})
+				alone := transfer(uuid.Must(uuid.NewV7()), 1)
+				alone.Branches = alone.Branches[1:]
+				_, err := wire.BeginTransaction.Call(t.Context(), s.client, &wire.BeginInput{Body: alone})
+				if err == nil {
+					_, err = wire.BeginTransaction.Call(t.Context(), s.client, &wire.BeginInput{Body: transfer(uuid.Must(uuid.NewV7()), 1)})
+				}
 				done <- err
 			}()
 		}

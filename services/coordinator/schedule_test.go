@@ -114,12 +114,10 @@ func (w *world) happen() {
 	}
 }
 
-// begin is a caller asking coordinator c for the transaction, perhaps again. One that is under way is joined.
+// begin is a caller asking coordinator c for the transaction, perhaps again, and perhaps when it is long decided. One that is
+// under way is joined.
 func (w *world) begin(c int) {
-	switch {
-	case w.row != "":
-		w.answer(w.row)
-	case w.machines[c] == nil || w.machines[c].phase == over:
+	if w.machines[c] == nil || w.machines[c].phase == over {
 		w.machines[c] = newMachine(len(w.parts))
 		w.step(c, event{kind: begun})
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -31,6 +32,7 @@ type Service struct {
 	finds     *batcher[uuid.UUID, *verdict]
 	decides   map[bool]*batcher[decision, ruling] // by whether it is done lazily
 	completes *batcher[completion, struct{}]
+	away      atomic.Bool // the register did not answer the last time
 
 	mu           sync.Mutex
 	flights      map[uuid.UUID]*flight
@@ -67,6 +69,7 @@ func (s *Service) findAll(ctx context.Context, gids []uuid.UUID) ([]*verdict, er
 	ctx, cancel := context.WithTimeout(ctx, registerTime)
 	defer cancel()
 	found, err := s.register.findAll(ctx, gids)
+	s.away.Store(err != nil)
 	answers := make([]*verdict, len(gids))
 	for i, gid := range gids {
 		if d, ok := found[gid]; ok {
@@ -79,7 +82,9 @@ func (s *Service) findAll(ctx context.Context, gids []uuid.UUID) ([]*verdict, er
 func (s *Service) decideAll(ctx context.Context, all []decision, lazily bool) ([]ruling, error) {
 	ctx, cancel := context.WithTimeout(ctx, registerTime)
 	defer cancel()
-	return s.register.decideAll(ctx, all, lazily)
+	rulings, err := s.register.decideAll(ctx, all, lazily)
+	s.away.Store(err != nil)
+	return rulings, err
 }
 
 func (s *Service) completeAll(ctx context.Context, all []completion) ([]struct{}, error) {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -193,15 +194,32 @@ func TestBegin_refuses(t *testing.T) {
 	if _, err := s.begin(t, transfer(gid, 1)); err != nil {
 		t.Fatal(err)
 	}
+	poor := uuid.New()
+	if out, err := s.begin(t, transfer(poor, 101)); err != nil || out.Body.State != wire.Aborted {
+		t.Fatalf("got %+v, %v", out, err)
+	}
 	twice := transfer(uuid.New(), 1)
 	twice.Branches = append(twice.Branches, twice.Branches[0])
 	none := transfer(uuid.New(), 1)
 	none.Branches = []wire.Branch{}
-	for code, b := range map[string]wire.Begin{"transaction_reused": transfer(gid, 2), "duplicate_branch": twice, "invalid": none} {
-		if _, err := s.begin(t, b); !fault.Is(err, fault.Invalid) || !fault.HasCode(err, code) {
-			t.Errorf("got %v, want %s", err, code)
+	other := transfer(poor, 1) // has none of the first's branches, so all of it votes yes
+	slices.Reverse(other.Branches)
+	for _, c := range []struct {
+		code string
+		b    wire.Begin
+	}{
+		{"transaction_reused", transfer(gid, 2)},
+		{"transaction_reused", transfer(poor, 2)},
+		{"transaction_reused", other},
+		{"duplicate_branch", twice},
+		{"invalid", none},
+	} {
+		if _, err := s.begin(t, c.b); !fault.Is(err, fault.Invalid) || !fault.HasCode(err, c.code) {
+			t.Errorf("got %v, want %s", err, c.code)
 		}
 	}
+	s.settle(t)
+	s.sound(t)
 }
 
 func TestBegin_manyTimesAtOnceIsOnce(t *testing.T) {
