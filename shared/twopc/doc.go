@@ -27,6 +27,9 @@
 // asked about it by a branch that has waited too long, an operator. The deadline of a commit is checked inside that statement, by that
 // database's clock, so no two clocks have to agree.
 //
+// Votes are asked for without a look at it. Of what is decided already, a branch that is committed says so, and else the
+// row is met when the decision is to be written: whoever has voted meanwhile is told what it says.
+//
 // # What is forced to disk
 //
 // Each yes, each no, and the decision to commit: N + 1 forced writes for N branches, two of them in sequence. Carrying

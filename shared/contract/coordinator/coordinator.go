@@ -47,7 +47,7 @@ type Outcome struct {
 	GID      uuid.UUID      `json:"gid" format:"uuid"`
 	State    State          `json:"state" enum:"pending,committed,aborted"`
 	Reason   *fault.Problem `json:"reason,omitempty" doc:"Why it was aborted"`
-	Replayed bool           `json:"replayed,omitempty" doc:"It was decided before this request came"`
+	Replayed bool           `json:"replayed,omitempty" doc:"Another has decided it, before this request came or beside it"`
 }
 
 // BeginInput carries a Begin.
