@@ -1,11 +1,15 @@
 package gateway_test
 
 import (
+	"bufio"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -70,4 +74,69 @@ func measure(b *testing.B, url, token string) {
 	slices.Sort(times)
 	b.ReportMetric(float64(times[len(times)/2].Nanoseconds())/1e3, "p50-us")
 	b.ReportMetric(float64(times[len(times)*99/100].Nanoseconds())/1e3, "p99-us")
+}
+
+// BenchmarkRefuse measures what it costs the processor (cpu-us/op, both ends of the connection) to tell a customer to come
+// back: by the gateway; by a server of net/http's that knows nothing else to say; and by one that reads and writes, and knows no
+// HTTP, which is what the connection and the asking cost.
+func BenchmarkRefuse(b *testing.B) {
+	e := setupAt(b, gateway.Config{CORSOrigins: []gateway.Origin{"https://shop.example"}}, addresses{})
+	e.log.discard = true
+	e.gateway.Shut()
+	request := []byte("GET /api/v1/products?page_size=20&q=tea HTTP/1.1\r\nHost: shop.example\r\nUser-Agent: bench\r\n" +
+		"Authorization: Bearer " + e.token(b, uuid.New(), 0) + "\r\n\r\n")
+	text := strings.Repeat("x", 400)
+	plain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, text)
+	}))
+	defer plain.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed below
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		in := make([]byte, len(request))
+		for conn, err := l.Accept(); err == nil; conn, err = l.Accept() { // one after the other
+			for _, err := io.ReadFull(conn, in); err == nil; _, err = io.ReadFull(conn, in) {
+				_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 400\r\n\r\n"+text)
+			}
+		}
+	}()
+	for _, by := range []struct{ name, address string }{
+		{"gateway", strings.TrimPrefix(e.url, "http://")}, {"net-http", plain.Listener.Addr().String()}, {"no-http", l.Addr().String()},
+	} {
+		b.Run(by.name, func(b *testing.B) { ask(b, by.address, request) })
+	}
+}
+
+func ask(b *testing.B, address string, request []byte) {
+	b.Helper()
+	conn, err := net.Dial("tcp", address) //nolint:noctx // to this process
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer conn.Close()
+	r, before := bufio.NewReader(conn), processorTime()
+	b.ReportAllocs()
+	for range b.N {
+		if _, err := conn.Write(request); err != nil {
+			b.Fatal(err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+			b.Fatal(resp, err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64((processorTime()-before).Nanoseconds())/1e3/float64(b.N), "cpu-us/op")
+}
+
+func processorTime() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

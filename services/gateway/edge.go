@@ -3,17 +3,22 @@ package gateway
 import (
 	"context"
 	"io"
+	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"souk/shared/contract"
+	"souk/shared/fault"
 	"souk/shared/httpapi"
 
+	"github.com/google/uuid"
 	"github.com/rs/cors"
 )
 
@@ -34,7 +39,7 @@ func (g *Gateway) receive(next http.Handler) http.Handler {
 		c := &connection{header: w.Header()}
 		// The server's own request must keep its body: by it net/http knows, after a refusal, that some is still to come.
 		r = r.WithContext(context.WithValue(r.Context(), connectionKey{}, c))
-		c.limit(w, r, g.cfg.Timeout)
+		c.timeIt(w, r, g.cfg.Timeout)
 		peer := addrOf(r.RemoteAddr)
 		c.client = peer
 		if g.trusted(peer) {
@@ -51,11 +56,39 @@ func (g *Gateway) receive(next http.Handler) http.Handler {
 // connection is what is known of a request and of the one who sends it.
 type connection struct {
 	client    netip.Addr
-	to        route       // who answers it; zero until that is known
-	bodyUntil time.Time   // when its body has to be here; zero if there is none
-	bodyEnded atomic.Bool // the body is here
-	header    http.Header // of the answer
-	shed      bool        // the service that was asked had too much to do
+	route     string       // what it is called in the log and the metrics
+	page      http.Handler // the page of ours that it asks for, if it does
+	to        route        // the service that answers it, if one does
+	entered   bool         // and has room for it
+	bodyUntil time.Time    // when its body has to be here; zero if there is none
+	bodyEnded atomic.Bool  // the body is here
+	header    http.Header  // of the answer
+	shed      bool         // the service that was asked had too much to do
+	actor     uuid.UUID    // whose token it carries
+	limited   string       // the limit that it is over
+}
+
+// noted is what the log is told of it.
+func (c *connection) noted() []slog.Attr {
+	noted := []slog.Attr{slog.String("client", c.client.String())}
+	if c.actor != uuid.Nil {
+		noted = append(noted, slog.String("actor", c.actor.String()))
+	}
+	if c.limited != "" {
+		noted = append(noted, slog.String("limit", c.limited))
+	}
+	return noted
+}
+
+// limit refuses a request that has to wait.
+func (c *connection) limit(w http.ResponseWriter, what string, wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
+	c.limited = what
+	seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
+	w.Header().Set("Retry-After", seconds)
+	return fault.New(fault.Exhausted, "rate_limited", "too many requests; come back in %s s", seconds)
 }
 
 type connectionKey struct{}
@@ -68,10 +101,10 @@ func connectionOf(ctx context.Context) *connection {
 	return &connection{}
 }
 
-// limit gives the client a time in which its body has to come and the answer has to go: contexts bound only what we do
+// timeIt gives the client a time in which its body has to come and the answer has to go: contexts bound only what we do
 // ourselves. The body gets nine tenths of the request's time; somebody has to do something with it. The next request on the
 // connection starts anew. A writer that is no connection, as in some tests, knows no deadlines.
-func (c *connection) limit(w http.ResponseWriter, r *http.Request, whole time.Duration) {
+func (c *connection) timeIt(w http.ResponseWriter, r *http.Request, whole time.Duration) {
 	control, now := http.NewResponseController(w), time.Now() // the connection knows no other clock
 	_ = control.SetWriteDeadline(now.Add(slowest))
 	// Without a body, net/http is reading already, to learn when the client leaves; a deadline would look like that.

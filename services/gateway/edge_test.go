@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"souk/services/gateway"
+	"souk/shared/contract"
+	"souk/shared/fault"
 )
 
 // claims are headers by which an outsider could pass for somebody.
@@ -195,4 +198,48 @@ func TestCORS_isForTheListedOriginsOnly(t *testing.T) {
 	if got := closed.do(t, "GET", "/api/v1/orders", nil, "Origin", page).Header.Get("Access-Control-Allow-Origin"); got != "" {
 		t.Errorf("without any origin configured %q is allowed", got)
 	}
+}
+
+// A refusal in a crush has all that any other has, and what is wrong with a request in itself is still said first.
+func TestDoor_refusesWhole(t *testing.T) {
+	t.Parallel()
+	const page = "https://shop.example"
+	r := new(recorder)
+	e := setup(t, gateway.Config{CORSOrigins: []gateway.Origin{page}}, all(r))
+	e.gateway.Shut()
+	got := e.do(t, "GET", "/api/v1/products/7?q=secret", nil, "Origin", page, contract.RequestID, "mine-1")
+	got.Problem(t, 503, "overloaded")
+	for name, want := range map[string]string{
+		"Retry-After": "1", contract.RequestID: "mine-1", "Access-Control-Allow-Origin": page, "X-Content-Type-Options": "nosniff",
+	} {
+		if got.Header.Get(name) != want {
+			t.Errorf("%s is %q, want %q", name, got.Header.Get(name), want)
+		}
+	}
+	var problem fault.Problem
+	if err := json.Unmarshal(got.Body, &problem); err != nil || problem.Instance != "/api/v1/products/7" || problem.RequestID != "mine-1" {
+		t.Errorf("got %s, %v", got.Body, err)
+	}
+	event := e.log.await(t, 503)
+	if event["route"] != "/api/v1/products" || event["request_id"] != "mine-1" || event["client"] != "127.0.0.1" || event["code"] != "overloaded" || event["level"] != "INFO" {
+		t.Errorf("logged %v", event)
+	}
+	if n := e.counted(t, "mesh_server_requests_total", map[string]string{"route": "/api/v1/products", "status": "503"}); n != 1 {
+		t.Errorf("counted %v refusals", n)
+	}
+	if id := e.do(t, "GET", "/api/v1/products", nil, contract.RequestID, "not valid!").Header.Get(contract.RequestID); len(id) != 36 {
+		t.Errorf("the request id is %q, want a new one", id)
+	}
+	e.do(t, "POST", "/api/v1/orders", strings.NewReader(`{"lines":[]}`)).Problem(t, 503, "overloaded")
+
+	e.do(t, "GET", "/api/v1/products/../orders", nil).Problem(t, 400, "invalid_path")
+	e.do(t, "GET", "/internal/v1/transactions", nil).Problem(t, 404, "no_such_path")
+	e.do(t, "POST", "/api/v1/orders", nil, "Sec-Fetch-Site", "cross-site").Problem(t, 403, "cross_origin")
+	e.do(t, "OPTIONS", "/api/v1/orders", nil, "Origin", page, "Access-Control-Request-Method", "POST").Into(t, 204, nil)
+	e.do(t, "GET", "/ops", nil).Into(t, 200, nil)
+	e.do(t, "GET", "/ops/stream", nil).Problem(t, 401, "unauthenticated")
+	if r.count() != 0 {
+		t.Errorf("services were asked %d times", r.count())
+	}
+	e.do(t, "POST", "/api/v1/orders/1/pay", nil).Into(t, 200, nil)
 }

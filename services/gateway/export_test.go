@@ -1,4 +1,13 @@
 package gateway
 
+import "time"
+
 // DocumentLife is how long a service's document is good for.
 const DocumentLife = documentLife
+
+// Shut lets no customer in.
+func (g *Gateway) Shut() {
+	g.pressure.mu.Lock()
+	defer g.pressure.mu.Unlock()
+	g.pressure.open, g.pressure.opened, g.pressure.narrowed = 0, time.Now(), time.Now()
+}

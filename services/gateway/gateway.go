@@ -4,11 +4,9 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"math"
 	"net/http"
 	"net/http/httputil"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -93,70 +91,99 @@ func (g *Gateway) Mount(s *httpapi.Server) {
 	if g.cfg.MaxInflight > 0 {
 		s.Admit(g.cfg.MaxInflight)
 	}
-	s.Around(g.receive)
+	s.Around(func(next http.Handler) http.Handler { return g.receive(g.door(s, next)) })
 	s.Fallback(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() { telemetry.Note(r.Context(), connectionOf(r.Context()).noted()...) }()
 		if err := g.serve(w, r); err != nil {
 			httpapi.Problem(w, r, err)
 		}
 	}))
 }
 
-// serve answers r, or says why it is refused.
-func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
-	ctx := r.Context()
-	from := connectionOf(ctx).client
-	client := network(from)
-	telemetry.Note(ctx, slog.String("client", from.String()))
+// door lets a request in, or refuses it, before anything is done for it that costs something.
+func (g *Gateway) door(s *httpapi.Server, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := connectionOf(r.Context())
+		c.route = "none"
+		if err := g.admit(w, r, c); err != nil {
+			s.Refuse(w, r, c.route, err, c.noted()...)
+			return
+		}
+		if c.entered {
+			defer g.pressure.leave()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// admit finds out who answers r, which is not refused.
+func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, c *connection) error {
+	now := g.deps.Now()
 	if err := refuseCrooked(r); err != nil {
 		return err
 	}
-	if err := limit(w, r, "client", g.clients.take(client, g.deps.Now())); err != nil {
+	if err := c.limit(w, "client", g.clients.take(network(c.client), now)); err != nil {
 		return err
 	}
 	if err := g.refuseCrossOrigin(r); err != nil {
 		return err
 	}
 	if page, ok := g.pages[r.URL.Path]; ok {
-		httpapi.NameRoute(ctx, r.URL.Path)
-		return servePage(page, w, r)
+		c.route, c.page = r.URL.Path, page
+		return nil
 	}
 	if r.URL.Path == opsStream {
-		httpapi.NameRoute(ctx, opsStream)
-		return g.look(w, r)
+		c.route = opsStream
+		return nil
 	}
 	to, ok := find(r.URL.Path)
 	if !ok {
 		return fault.New(fault.NotFound, "no_such_path", "there is nothing at this path")
 	}
-	httpapi.NameRoute(ctx, to.path)
+	c.route, c.to = to.path, to
 	if g.preflight(r) {
+		return nil
+	}
+	if err := g.pressure.enter(w, priorityOf(r), rankOf(r, c.client, now), now); err != nil { // before a signature is verified, which costs the most here
+		return err
+	}
+	c.entered = true
+	return nil
+}
+
+// serve answers r, or says why it is refused.
+func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) error {
+	ctx := r.Context()
+	c := connectionOf(ctx)
+	httpapi.NameRoute(ctx, c.route)
+	switch {
+	case c.page != nil:
+		return servePage(c.page, w, r)
+	case c.route == opsStream:
+		return g.look(w, r)
+	case g.preflight(r):
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	now := g.deps.Now()
-	if err := g.pressure.enter(w, priorityOf(r), rankOf(r, from, now), now); err != nil { // before a signature is verified, which costs the most here
-		return err
-	}
-	defer g.pressure.leave()
 	if r.Method == http.MethodPost && r.URL.Path == loginPath {
-		if err := limit(w, r, "login", g.logins.take(client, g.deps.Now())); err != nil {
+		if err := c.limit(w, "login", g.logins.take(network(c.client), g.deps.Now())); err != nil {
 			return err
 		}
 	}
-	who, err := g.tokens.identify(r, to)
+	who, err := g.tokens.identify(r, c.to)
 	if err != nil {
 		return err
 	}
 	if who != uuid.Nil {
-		telemetry.Note(ctx, slog.String("actor", who.String()))
-		if err := limit(w, r, "user", g.users.take(who, g.deps.Now())); err != nil {
+		c.actor = who
+		if err := c.limit(w, "user", g.users.take(who, g.deps.Now())); err != nil {
 			return err
 		}
 	}
 	began := g.deps.Now()
-	g.forward(w, r, to)
-	if now := g.deps.Now(); !to.once {
-		g.pressure.learn(now, isLate(r, now.Sub(began), connectionOf(ctx).shed))
+	g.forward(w, r, c.to)
+	if now := g.deps.Now(); !c.to.once {
+		g.pressure.learn(now, isLate(r, now.Sub(began), c.shed))
 	}
 	return nil
 }
@@ -176,15 +203,4 @@ func refuseCrooked(r *http.Request) error {
 		return fault.New(fault.Malformed, "invalid_path", `a path has no "..", "//", "\", ";" or encoded "/" in it`)
 	}
 	return nil
-}
-
-// limit refuses a request that has to wait.
-func limit(w http.ResponseWriter, r *http.Request, what string, wait time.Duration) error {
-	if wait <= 0 {
-		return nil
-	}
-	telemetry.Note(r.Context(), slog.String("limit", what))
-	seconds := strconv.Itoa(int(math.Ceil(wait.Seconds())))
-	w.Header().Set("Retry-After", seconds)
-	return fault.New(fault.Exhausted, "rate_limited", "too many requests; come back in %s s", seconds)
 }

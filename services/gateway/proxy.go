@@ -44,7 +44,6 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, to route) {
 		ctx, cancel = context.WithTimeout(ctx, g.cfg.Timeout)
 		defer cancel()
 	}
-	connectionOf(ctx).to = to
 	if isRead(r.Method) {
 		ctx = mesh.WithTryTimeout(ctx, readTry)
 	} else {

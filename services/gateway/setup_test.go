@@ -32,11 +32,13 @@ import (
 
 // edge is a gateway that serves on a port, with the real mesh behind it.
 type edge struct {
-	url    string
-	key    *ecdsa.PrivateKey
-	log    *logBuffer
-	consul *consul
-	run    func(context.Context) error // the gateway's
+	url     string
+	key     *ecdsa.PrivateKey
+	log     *logBuffer
+	consul  *consul
+	run     func(context.Context) error // the gateway's
+	gateway *gateway.Gateway
+	metrics *prometheus.Registry
 }
 
 // shop says where services are: handlers get a server each, one instance per handler.
@@ -68,21 +70,44 @@ func setupWith(t testing.TB, cfg gateway.Config, where mesh.Resolver, now func()
 	}
 	e := &edge{key: key, log: new(logBuffer), consul: newConsul()}
 	log := slog.New(slog.NewJSONHandler(e.log, nil))
+	e.metrics = prometheus.NewRegistry()
 	m := mesh.New(mesh.Config{Caller: "gateway"}, mesh.Deps{Resolver: where})
 	t.Cleanup(m.Close)
 	server := httpapi.New(httpapi.Config{
-		Service: "gateway", Version: "test", Log: log, Metrics: prometheus.NewRegistry(),
+		Service: "gateway", Version: "test", Log: log, Metrics: e.metrics,
 		Verifier: identity.NewVerifier(func(*jwt.Token) (any, error) { return &key.PublicKey, nil }, time.Now),
 	})
 	g := gateway.New(cfg, gateway.Deps{Mesh: m, Verifier: server.Verifier(), Consul: e.consul, Log: log, Now: now, Version: "test"})
 	g.Mount(server)
-	e.run = g.Run
+	e.run, e.gateway = g.Run, g
 	s := httptest.NewUnstartedServer(server.Handler())
 	s.Config.MaxHeaderBytes = 64 << 10
 	s.Start()
 	t.Cleanup(s.Close)
 	e.url = s.URL
 	return e
+}
+
+// counted is what the counter says of the series with those labels.
+func (e *edge) counted(t testing.TB, name string, labels map[string]string) (sum float64) {
+	t.Helper()
+	families, err := e.metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			matching := f.GetName() == name
+			for _, l := range m.GetLabel() {
+				want, ok := labels[l.GetName()]
+				matching = matching && (!ok || want == l.GetValue())
+			}
+			if matching {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }
 
 // addresses is a resolver that never changes.

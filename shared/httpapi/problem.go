@@ -67,7 +67,9 @@ func writeProblem(c *gin.Context, err error) {
 
 // Problem answers r with err as problem JSON. It is for plain handlers; an operation just returns its error. A Retry-After
 // that the handler has set already stays.
-func Problem(w http.ResponseWriter, r *http.Request, err error) {
+func Problem(w http.ResponseWriter, r *http.Request, err error) { refuse(w, r, err) }
+
+func refuse(w http.ResponseWriter, r *http.Request, err error) (status int) {
 	p := problem(r.Context(), err)
 	for name, values := range p.GetHeaders() {
 		if _, set := w.Header()[name]; !set {
@@ -77,6 +79,7 @@ func Problem(w http.ResponseWriter, r *http.Request, err error) {
 	w.Header().Set("Content-Type", fault.ContentType)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p.Problem) // the client has gone: nobody is left to tell
+	return p.Status
 }
 
 func (s *Server) refuse(f *fault.Error) gin.HandlerFunc {
