@@ -35,10 +35,11 @@ type pressure struct {
 	limit float64
 	taken int
 
-	open             float64 // the share of the customers who are let in
-	opened, narrowed time.Time
-	counted          time.Time // since then, of their requests:
-	let, met         int       // were let in; met the bound
+	open     float64 // the share of the customers who are let in
+	opened   time.Time
+	counted  time.Time // since then, of their requests:
+	let, met int       // were let in; met the bound
+	stale    int       // of those who were in then, are still
 
 	// Since the window began:
 	began       time.Time
@@ -60,13 +61,15 @@ const (
 	windowTime  = 100 * time.Millisecond
 	windowLeast = 10 // requests, without which a window says nothing
 
-	// When the bound is met the share narrows, once in a window, by the part of its requests that met it; it widens by a
-	// fiftieth in a window, and faster the longer ago that was. So in a crush about one request in fifty meets the bound, and
-	// afterwards everybody is let in again within a few seconds.
+	// When the bound is met the share narrows, by the part of its requests that met it; and again only when those who were in
+	// have gone, because it cannot be seen before whether that was enough: while a service stands still for a moment, everybody
+	// meets the bound. The share widens by a fiftieth in a tenth of a second, and much faster while there is room: what was
+	// closed for a moment's sake is open again within half a second, and after a crush everybody is let in within a second.
 	leastOpen  = 0.01
 	narrowMost = 0.5
 	widening   = 0.2 // of the share, in a second
-	hastening  = 0.5 // added to that with every second
+	hastening  = 8   // added to that, by the room there is, as a share of the bound, and
+	usualRoom  = 0.4 // that there is more than this
 
 	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
 	lateRead  = 250 * time.Millisecond
@@ -130,16 +133,17 @@ func (p *pressure) admit(priority mesh.Priority, rank float64, now time.Time) bo
 // adapt moves the share of the customers who are let in.
 func (p *pressure) adapt(now time.Time) {
 	if p.open < 1 {
-		p.open = min(1, p.open*math.Exp(now.Sub(p.opened).Seconds()*(widening+hastening*now.Sub(p.narrowed).Seconds())))
+		room := 1 - float64(p.taken)/(p.limit*share(mesh.Sheddable))
+		p.open = min(1, p.open*math.Exp(now.Sub(p.opened).Seconds()*(widening+hastening*max(0, room-usualRoom))))
 	}
 	p.opened = now
-	if now.Sub(p.counted) < windowTime {
+	if now.Sub(p.counted) < windowTime || p.stale > 0 {
 		return
 	}
 	if p.met > 0 {
 		p.open = max(leastOpen, p.open*max(narrowMost, 1-float64(p.met)/float64(p.met+p.let)))
-		p.narrowed = now
 	}
+	p.stale = p.taken
 	p.counted, p.let, p.met = now, 0, 0
 }
 
@@ -159,6 +163,7 @@ func rankOf(r *http.Request, from netip.Addr, now time.Time) float64 {
 func (p *pressure) leave() {
 	p.mu.Lock()
 	p.taken--
+	p.stale--
 	p.mu.Unlock()
 }
 
