@@ -15,6 +15,7 @@ import (
 
 	"souk/deploy/local"
 	"souk/deploy/shopper"
+	"souk/shared/transport"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -65,7 +66,7 @@ func (l *load) overload(ctx context.Context) error {
 
 // peak is how many visits a second the shop can serve.
 func (l *load) peak(ctx context.Context, c *crowd) (float64, error) {
-	peak := c.closed(ctx, 32, peakTime)
+	peak := c.closed(ctx, atPeak*l.apart.shops(), peakTime)
 	l.say("peak       %s", peak)
 	if peak.served == 0 {
 		return 0, fmt.Errorf("at the peak nobody was served: %w", c.oddity())
@@ -120,7 +121,7 @@ type crowd struct {
 
 func newCrowd(l *load) *crowd {
 	c := &crowd{l: l}
-	gateway := &direct{addr: strings.TrimPrefix(l.shop.Gateway, "http://")}
+	gateway := &transport.Pool{Addr: strings.TrimPrefix(l.shop.Gateway, "http://"), MaxIdle: 4096}
 	for _, p := range append(slices.Clone(l.crowd), l.admin) {
 		p.Client = &http.Client{Transport: &gatekeeper{p.Over(gateway), c}}
 	}
@@ -159,11 +160,16 @@ func (g *gatekeeper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// patience is how long one visit may take.
+const patience = 30 * time.Second
+
 // visit is one customer's.
 func (c *crowd) visit(ctx context.Context) (paid bool, err error) {
 	n := c.next.Add(1)
 	random := rand.New(rand.NewPCG(1, n))
 	p := c.l.crowd[n%people]
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	switch dice := random.IntN(100); {
 	case dice < 75:
 		words := ""

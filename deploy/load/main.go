@@ -3,10 +3,14 @@
 // that is measured before and after, by the same customers.
 //
 //	steady    LOAD_RATE customers a second for LOAD_SECONDS: nobody is refused, memory and goroutines do not grow
-//	peak      as many as 32 at a time, each followed by the next: what the shop can serve
+//	peak      16 at a time for each of its processors, each followed by the next: what the shop can serve
 //	overload  ten times that: who is served is at least four fifths of the peak; the others are told to come back
 //	recovery  half of the peak: within ten seconds everybody is served in good time again, without anybody's help;
 //	          then the peak once more
+//
+// Customers have machines of their own. Here the crowd, and k6, have a processor of theirs and the shop has the others, in every
+// phase alike (cores_linux.go); otherwise what it costs to ask would be taken from what is served, and the more of that the
+// faster the shop says no. With one processor everything shares it.
 //
 // At the end money and goods are counted. It closes with "load: orders_per_s=… p50_ms=… p95_ms=… p99_ms=… errors=…
 // invariant_violations=… overload_goodput=…"; the times are those of a request to pay, at steady load.
@@ -34,6 +38,7 @@ import (
 const (
 	people     = 120              // who shops; k6 has a virtual user for each
 	goods      = 5                // what they buy: few things, which many want at once
+	atPeak     = 16               // at a time, for each processor of the shop: enough to keep it busy; more would wait, or meet its bound
 	peakTime   = 12 * time.Second // to find the peak in
 	overTime   = 20 * time.Second // of overload
 	overFactor = 10
@@ -60,6 +65,7 @@ func main() {
 // load is a run and what came of it.
 type load struct {
 	begin time.Time
+	apart *apart
 	shop  *local.Shop
 	admin *shopper.Person
 	crowd []*shopper.Person
@@ -99,6 +105,10 @@ func (l *load) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	l.apart = split()
+	if err := l.apart.shop(); err != nil {
+		return err
+	}
 	l.shop, err = local.Up(ctx, local.Config{RunDir: filepath.Join(dir, "shop"), Log: os.Stdout, Env: func(string) []string {
 		// All the customers have one address. A line for every request would be a file of some gigabytes.
 		return []string{"RATE_CLIENT=0", "RATE_USER=0", "RATE_LOGIN=0", "LOG_LEVEL=error"}
@@ -107,6 +117,10 @@ func (l *load) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.shop.Down(context.WithoutCancel(ctx))) }()
+	if err := l.apart.customers(); err != nil {
+		return err
+	}
+	l.say("%s", l.apart)
 	if err := l.open(ctx); err != nil {
 		return err
 	}

@@ -3,9 +3,9 @@ package gateway
 // DocumentLife is how long a service's document is good for.
 const DocumentLife = documentLife
 
-// Shut lets no customer in.
+// Shut fills the services, but for the last place, which is for who pays.
 func (g *Gateway) Shut() {
 	g.pressure.mu.Lock()
 	defer g.pressure.mu.Unlock()
-	g.pressure.open = 0
+	g.pressure.taken = int(g.pressure.limit) - 1
 }

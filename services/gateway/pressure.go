@@ -20,13 +20,13 @@ import (
 // that may be: as many as they answer in good time. More would not be answered sooner but later, and in the end nobody in
 // time. Who is over the bound is told at once to come back, which costs next to nothing.
 //
-// The bound moves as TCP's window does: while requests are answered in time and there is a use for more, up by a twentieth
+// The bound moves as TCP's window does: while requests are answered in time and there is a use for more, up by one, or a fiftieth,
 // ten times a second; when more than one in ten is late, down. It may be used concurrently.
 //
 // Requests are refused by customer. A visit is several requests, and were each refused by chance, hardly anybody would come to
 // the end of one: with one in ten let in, one visit of three requests in a thousand. So while the bound is full, a share of
 // the customers is let in with everything they ask, and the others with nothing but to pay (user-level admission, as in
-// "Overload Control for Scaling WeChat Microservices", SoCC 2018). The share narrows when the bound is met, and widens with time.
+// "Overload Control for Scaling WeChat Microservices", SoCC 2018). The share narrows when the bound is met, and widens while there is room.
 //
 // The services' own bound (httpapi.Server.Admit) is their last defence. It cannot replace this one: what is refused in the
 // middle of a checkout has already cost its beginning.
@@ -63,13 +63,14 @@ const (
 
 	// When the bound is met the share narrows, by the part of its requests that met it; and again only when those who were in
 	// have gone, because it cannot be seen before whether that was enough: while a service stands still for a moment, everybody
-	// meets the bound. The share widens by a fiftieth in a tenth of a second, and much faster while there is room: what was
-	// closed for a moment's sake is open again within half a second, and after a crush everybody is let in within a second.
+	// meets the bound. From then on the share follows the room below the bound, until there is no need to refuse anybody: it
+	// leans towards the usual room at once, which damps, and moves there with time. A request that meets the bound in the middle of a visit
+	// has wasted the others of it, so there is some room even in a crush.
 	leastOpen  = 0.01
 	narrowMost = 0.5
-	widening   = 0.2 // of the share, in a second
-	hastening  = 8   // added to that, by the room there is, as a share of the bound, and
-	usualRoom  = 0.4 // that there is more than this
+	usualRoom  = 0.25 // of the bound
+	leaning    = 0.5  // of the share, for all the room there could be
+	moving     = 4    // the same, in a second
 
 	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
 	lateRead  = 250 * time.Millisecond
@@ -116,8 +117,7 @@ func (p *pressure) enter(w http.ResponseWriter, priority mesh.Priority, rank flo
 }
 
 func (p *pressure) admit(priority mesh.Priority, rank float64, now time.Time) bool {
-	p.adapt(now)
-	if priority != mesh.Critical && rank >= p.open {
+	if open := p.adapt(now); priority != mesh.Critical && rank >= open {
 		return false
 	}
 	if float64(p.taken) >= p.limit*share(priority) {
@@ -130,21 +130,22 @@ func (p *pressure) admit(priority mesh.Priority, rank float64, now time.Time) bo
 	return true
 }
 
-// adapt moves the share of the customers who are let in.
-func (p *pressure) adapt(now time.Time) {
-	if p.open < 1 {
-		room := 1 - float64(p.taken)/(p.limit*share(mesh.Sheddable))
-		p.open = min(1, p.open*math.Exp(now.Sub(p.opened).Seconds()*(widening+hastening*max(0, room-usualRoom))))
+// adapt moves the share of the customers who are let in, and gives what it is at the moment.
+func (p *pressure) adapt(now time.Time) float64 {
+	if now.Sub(p.counted) >= windowTime && p.stale <= 0 {
+		if p.met > 0 {
+			p.open = max(leastOpen, p.open*max(narrowMost, 1-float64(p.met)/float64(p.met+p.let)))
+		}
+		p.counted, p.let, p.met, p.stale = now, 0, 0, p.taken
 	}
+	moved := now.Sub(p.opened).Seconds()
 	p.opened = now
-	if now.Sub(p.counted) < windowTime || p.stale > 0 {
-		return
+	if p.open >= 1 {
+		return 1
 	}
-	if p.met > 0 {
-		p.open = max(leastOpen, p.open*max(narrowMost, 1-float64(p.met)/float64(p.met+p.let)))
-	}
-	p.stale = p.taken
-	p.counted, p.let, p.met = now, 0, 0
+	over := 1 - float64(p.taken)/(p.limit*share(mesh.Sheddable)) - usualRoom
+	p.open = min(1, max(leastOpen, p.open*math.Exp(over*moving*moved)))
+	return p.open * (1 + leaning*over)
 }
 
 // rankOf is a customer's place, from 0 to 1, in the order in which customers are let in. It is by the signature of the token,
@@ -187,7 +188,7 @@ func (p *pressure) learn(now time.Time, late bool) {
 	case p.late*10 > p.ended:
 		p.limit = max(leastLimit, p.limit*0.9)
 	case float64(p.most) > p.limit*share(mesh.Normal)*0.9: // or it would grow while nobody needs it
-		p.limit = min(mostLimit, p.limit+max(1, p.limit/20))
+		p.limit = min(mostLimit, p.limit+max(1, p.limit/50))
 	}
 	p.limitGauge.Set(p.limit)
 	p.openGauge.Set(p.open)
