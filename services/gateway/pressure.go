@@ -68,9 +68,9 @@ const (
 	// has wasted the others of it, so there is some room even in a crush.
 	leastOpen  = 0.01
 	narrowMost = 0.5
-	usualRoom  = 0.25 // of the bound
+	usualRoom  = 0.4 // of the bound
 	leaning    = 0.5  // of the share, for all the room there could be
-	moving     = 4    // the same, in a second
+	moving     = 1.5  // the same, in a second
 
 	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
 	lateRead  = 250 * time.Millisecond
