@@ -37,6 +37,9 @@ func (l *load) overload(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
+	if err := l.come(ctx, others); err != nil {
+		return err
+	}
 	c := newCrowd(l)
 	before, err := l.peak(ctx, c)
 	if err != nil {
@@ -167,7 +170,7 @@ const patience = 30 * time.Second
 func (c *crowd) visit(ctx context.Context) (paid bool, err error) {
 	n := c.next.Add(1)
 	random := rand.New(rand.NewPCG(1, n))
-	p := c.l.crowd[n%people]
+	p := c.l.crowd[n%uint64(len(c.l.crowd))]
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	switch dice := random.IntN(100); {

@@ -37,6 +37,7 @@ import (
 
 const (
 	people     = 120              // who shops; k6 has a virtual user for each
+	others     = 240              // who come besides for the overload: of a few people, each would shop many times at once
 	goods      = 5                // what they buy: few things, which many want at once
 	atPeak     = 16               // at a time, for each processor of the shop: enough to keep it busy; more would wait, or meet its bound
 	peakTime   = 12 * time.Second // to find the peak in
@@ -148,20 +149,27 @@ func (l *load) open(ctx context.Context) (err error) {
 		}
 		l.shelf = append(l.shelf, id)
 	}
-	l.crowd = make([]*shopper.Person, people)
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2) // passwords are hashed two at a time
-	for i := range l.crowd {
-		g.Go(func() (err error) {
-			l.crowd[i], err = shopper.Customer(ctx, l.shop.Gateway, money.Money{Amount: 1_000_000_00, Currency: "USD"})
-			return err
-		})
-	}
-	if err := g.Wait(); err != nil {
+	if err := l.come(ctx, people); err != nil {
 		return err
 	}
 	l.say("%d people have come, for %d things", people, goods)
 	return nil
+}
+
+// come has that many more people come.
+func (l *load) come(ctx context.Context, n int) error {
+	more := make([]*shopper.Person, n)
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(2) // passwords are hashed two at a time
+	for i := range more {
+		g.Go(func() (err error) {
+			more[i], err = shopper.Customer(ctx, l.shop.Gateway, money.Money{Amount: 1_000_000_00, Currency: "USD"})
+			return err
+		})
+	}
+	err := g.Wait()
+	l.crowd = append(l.crowd, more...)
+	return err
 }
 
 // count checks what must be true of money and goods, however many have shopped.

@@ -69,8 +69,8 @@ const (
 	leastOpen  = 0.01
 	narrowMost = 0.5
 	usualRoom  = 0.4 // of the bound
-	leaning    = 0.5  // of the share, for all the room there could be
-	moving     = 1.5  // the same, in a second
+	leaning    = 0.5 // of the share, for all the room there could be
+	moving     = 1.5 // the same, in a second
 
 	// What is late is what the shop's objectives call so (deploy/monitoring/slo.yml).
 	lateRead  = 250 * time.Millisecond
