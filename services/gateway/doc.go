@@ -20,9 +20,10 @@
 // read as a request (400, 431); an answer, or a problem, comes within 10 s; a request that may have been executed is
 // repeated only if that is harmless (GET, or an Idempotency-Key).
 //
-// A request meets, in this order: header hygiene and CORS (edge.go), then, inside the log event, size and time
-// (shared/httpapi), path, client's rate, table, login's rate, token, user's rate (gateway.go), and the proxy (proxy.go).
-// What is cheap to refuse is refused first: a signature costs as much to verify as all the rest together.
+// A request meets, in this order: header hygiene and CORS (edge.go); the door, which is path, client's rate, origin, table and
+// room (gateway.go, pressure.go); then size and time (shared/httpapi), login's rate, token, user's rate (gateway.go), and the
+// proxy (proxy.go). What is cheap to refuse is refused first: a signature costs as much to verify as all the rest together. What
+// the door refuses is logged and counted as everything else, at Info whatever its status.
 //
 // Admins see at /ops how the shop is doing, live, and also when it is asked too much. The page is a shell that anybody may
 // load (ops.go); what it shows comes from /ops/stream, server-sent events for a token with that permission. While somebody

@@ -20,13 +20,14 @@ import (
 // that may be: as many as they answer in good time. More would not be answered sooner but later, and in the end nobody in
 // time. Who is over the bound is told at once to come back, which costs next to nothing.
 //
-// The bound moves as TCP's window does: while requests are answered in time and there is a use for more, up by one, or a fiftieth,
-// ten times a second; when more than one in ten is late, down. It may be used concurrently.
+// The bound moves as TCP's window does: while requests are answered in time and there is a use for more, up by one, or a
+// fiftieth, ten times a second; when more than one in ten is late, down. It may be used concurrently.
 //
 // Requests are refused by customer. A visit is several requests, and were each refused by chance, hardly anybody would come to
 // the end of one: with one in ten let in, one visit of three requests in a thousand. So while the bound is full, a share of
 // the customers is let in with everything they ask, and the others with nothing but to pay (user-level admission, as in
-// "Overload Control for Scaling WeChat Microservices", SoCC 2018). The share narrows when the bound is met, and widens while there is room.
+// "Overload Control for Scaling WeChat Microservices", SoCC 2018). The share narrows when the bound is met, and widens while
+// there is room.
 //
 // The services' own bound (httpapi.Server.Admit) is their last defence. It cannot replace this one: what is refused in the
 // middle of a checkout has already cost its beginning.
@@ -39,7 +40,7 @@ type pressure struct {
 	opened   time.Time
 	counted  time.Time // since then, of their requests:
 	let, met int       // were let in; met the bound
-	stale    int       // of those who were in then, are still
+	stale    int       // of those who were in then, so many have not gone
 
 	// Since the window began:
 	began       time.Time
@@ -63,9 +64,9 @@ const (
 
 	// When the bound is met the share narrows, by the part of its requests that met it; and again only when those who were in
 	// have gone, because it cannot be seen before whether that was enough: while a service stands still for a moment, everybody
-	// meets the bound. From then on the share follows the room below the bound, until there is no need to refuse anybody: it
-	// leans towards the usual room at once, which damps, and moves there with time. A request that meets the bound in the middle of a visit
-	// has wasted the others of it, so there is some room even in a crush.
+	// meets the bound. From then on the share follows the room below the bound, until nobody needs to be refused: it leans
+	// towards the usual room at once, which damps it, and moves there with time. Who meets the bound in the middle of a visit
+	// has wasted the first half of it, so there is room even in a crush; after one, everybody is let in within three seconds.
 	leastOpen  = 0.01
 	narrowMost = 0.5
 	usualRoom  = 0.4 // of the bound
@@ -137,6 +138,7 @@ func (p *pressure) adapt(now time.Time) float64 {
 			p.open = max(leastOpen, p.open*max(narrowMost, 1-float64(p.met)/float64(p.met+p.let)))
 		}
 		p.counted, p.let, p.met, p.stale = now, 0, 0, p.taken
+		p.openGauge.Set(p.open)
 	}
 	moved := now.Sub(p.opened).Seconds()
 	p.opened = now
@@ -191,7 +193,6 @@ func (p *pressure) learn(now time.Time, late bool) {
 		p.limit = min(mostLimit, p.limit+max(1, p.limit/50))
 	}
 	p.limitGauge.Set(p.limit)
-	p.openGauge.Set(p.open)
 	p.began, p.ended, p.late, p.most = now, 0, 0, p.taken
 }
 
