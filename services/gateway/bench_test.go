@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -128,7 +129,8 @@ func ask(b *testing.B, address string, request []byte) {
 		if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
 			b.Fatal(resp, err)
 		}
-		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		_, err = io.Copy(io.Discard, resp.Body)
+		if err := errors.Join(err, resp.Body.Close()); err != nil {
 			b.Fatal(err)
 		}
 	}
