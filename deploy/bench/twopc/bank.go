@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -34,6 +35,7 @@ func serveBank(ctx context.Context, a *app.App) error {
 type bank struct {
 	name, admin, database string // admin is where it answers /metrics
 	process               *exec.Cmd
+	ended                 chan error
 }
 
 func startBank(ctx context.Context, shop *local.Shop, name, database string) (*bank, error) {
@@ -49,7 +51,7 @@ func startBank(ctx context.Context, shop *local.Shop, name, database string) (*b
 	if err != nil {
 		return nil, err
 	}
-	b := &bank{name: name, admin: "127.0.0.1:" + strconv.Itoa(adminPort), database: database}
+	b := &bank{name: name, admin: "127.0.0.1:" + strconv.Itoa(adminPort), database: database, ended: make(chan error, 1)}
 	b.process = exec.CommandContext(ctx, self)
 	joined, err := shop.Join(ctx, name)
 	if err != nil {
@@ -62,14 +64,23 @@ func startBank(ctx context.Context, shop *local.Shop, name, database string) (*b
 	b.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	b.process.Cancel = func() error { return b.process.Process.Signal(syscall.SIGTERM) }
 	b.process.WaitDelay = 20 * time.Second
-	if err := b.process.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the child dies with the thread that made it
+		err := b.process.Start()
+		started <- err
+		if err == nil {
+			b.ended <- b.process.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start bank %s: %w", name, err)
 	}
 	return b, nil
 }
 
 func (b *bank) stop() error {
-	err := errors.Join(b.process.Process.Signal(syscall.SIGTERM), b.process.Wait())
+	err := errors.Join(b.process.Process.Signal(syscall.SIGTERM), <-b.ended)
 	if err != nil {
 		return fmt.Errorf("stop bank %s: %w", b.name, err)
 	}
