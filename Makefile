@@ -70,7 +70,7 @@ fuzz: ## ask every operation all sorts of things for FUZZ_SECONDS (150), and hol
 docs-check: ## run what the documents tell people to run, in a copy (some minutes)
 	@go run ./deploy/docs
 
-load: ## many customers for LOAD_SECONDS (60), then ten times too many; money and goods are counted afterwards (about 2 minutes)
+load: ## many customers for LOAD_SECONDS (60), then ten times too many; money and goods are counted afterwards (about 4 minutes)
 	@go run ./deploy/load
 
 ops-check: ## look at the live page of operations in Chromium, with faults (about 3 minutes)

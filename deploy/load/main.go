@@ -1,12 +1,12 @@
 // Command load sees how a shop of its own stands customers: many for a while, then ten times more than it can serve, then
 // as many as before. The first part is the k6 script beside it; of the second it is known what the shop can serve, because
-// that is measured before and after, by the same customers.
+// that is measured in turns with it, by the same customers.
 //
 //	steady    LOAD_RATE customers a second for LOAD_SECONDS: nobody is refused, memory and goroutines do not grow
 //	peak      16 at a time for each of its processors, each followed by the next: what the shop can serve
 //	overload  ten times that: who is served is at least four fifths of the peak; the others are told to come back
 //	recovery  half of the peak: within ten seconds everybody is served in good time again, without anybody's help;
-//	          then the peak once more
+//	          then it begins again with the peak, four times in all, because no machine is equally fast all the time
 //
 // Customers have machines of their own. Here the crowd, and k6, have a processor of theirs and the shop has the others, in every
 // phase alike (cores_linux.go); otherwise what it costs to ask would be taken from what is served, and the more of that the
@@ -36,12 +36,13 @@ import (
 )
 
 const (
-	people     = 120              // who shops; k6 has a virtual user for each
-	others     = 240              // who come besides for the overload: of a few people, each would shop many times at once
-	goods      = 5                // what they buy: few things, which many want at once
-	atPeak     = 16               // at a time, for each processor of the shop: enough to keep it busy; more would wait, or meet its bound
-	peakTime   = 12 * time.Second // to find the peak in
-	overTime   = 20 * time.Second // of overload
+	people     = 120             // who shops; k6 has a virtual user for each
+	others     = 240             // who come besides for the overload: of a few people, each would shop many times at once
+	goods      = 5               // what they buy: few things, which many want at once
+	atPeak     = 16              // at a time, for each processor of the shop: enough to keep it busy; more would wait, or meet its bound
+	rounds     = 4               // of peak, overload and recovery
+	peakTime   = 5 * time.Second // to find the peak in, each time
+	overTime   = 8 * time.Second // of overload, each time
 	overFactor = 10
 	leastGood  = 0.8              // of the peak, under overload
 	recovery   = 10 * time.Second // by when all is well again
