@@ -6,7 +6,7 @@
 //	peak      16 at a time for each of its processors, each followed by the next: what the shop can serve
 //	overload  ten times that: who is served is at least four fifths of the peak; the others are told to come back
 //	recovery  half of the peak: within ten seconds everybody is served in good time again, without anybody's help;
-//	          then it begins again with the peak, four times in all, because no machine is equally fast all the time
+//	          then it begins again with the peak, twice in all, because no machine is equally fast all the time
 //
 // Customers have machines of their own. Here the crowd, and k6, have a processor of theirs and the shop has the others, in every
 // phase alike (cores_linux.go); otherwise what it costs to ask would be taken from what is served, and the more of that the
