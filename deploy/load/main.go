@@ -36,13 +36,13 @@ import (
 )
 
 const (
-	people     = 120             // who shops; k6 has a virtual user for each
-	others     = 240             // who come besides for the overload: of a few people, each would shop many times at once
-	goods      = 5               // what they buy: few things, which many want at once
-	atPeak     = 16              // at a time, for each processor of the shop: enough to keep it busy; more would wait, or meet its bound
-	rounds     = 4               // of peak, overload and recovery
-	peakTime   = 5 * time.Second // to find the peak in, each time
-	overTime   = 8 * time.Second // of overload, each time
+	people     = 120              // who shops; k6 has a virtual user for each
+	others     = 240              // who come besides for the overload: of a few people, each would shop many times at once
+	goods      = 5                // what they buy: few things, which many want at once
+	atPeak     = 16               // at a time, for each processor of the shop: enough to keep it busy; more would wait, or meet its bound
+	rounds     = 2                // of peak, overload and recovery
+	peakTime   = 8 * time.Second  // to find the peak in, each time
+	overTime   = 20 * time.Second // of overload, each time
 	overFactor = 10
 	leastGood  = 0.8              // of the peak, under overload
 	recovery   = 10 * time.Second // by when all is well again
