@@ -56,7 +56,7 @@ func (g *Gateway) receive(next http.Handler) http.Handler {
 // connection is what is known of a request and of the one who sends it.
 type connection struct {
 	client    netip.Addr
-	route     string       // what it is called in the log and the metrics
+	route     string       // what it is called in the log and the metrics; empty until that is known
 	page      http.Handler // the page of ours that it asks for, if it does
 	to        route        // the service that answers it, if one does
 	entered   bool         // and has room for it

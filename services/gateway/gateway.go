@@ -104,7 +104,6 @@ func (g *Gateway) Mount(s *httpapi.Server) {
 func (g *Gateway) door(s *httpapi.Server, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := connectionOf(r.Context())
-		c.route = "none"
 		if err := g.admit(w, r, c); err != nil {
 			s.Refuse(w, r, c.route, err, c.noted()...)
 			return

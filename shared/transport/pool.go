@@ -36,7 +36,6 @@ type Pool struct {
 
 	DialTimeout      time.Duration // to connect; zero is no limit but the request's
 	HandshakeTimeout time.Duration // to agree on TLS; the same
-	KeepAlive        time.Duration // between TCP's probes; zero is 15 s
 	MaxIdle          int           // connections that are kept; zero keeps none
 	IdleTimeout      time.Duration // after which they are closed; zero never does
 	MaxHeaderBytes   int64         // of an answer; zero is 1 MiB
@@ -125,7 +124,7 @@ func (p *Pool) take(ctx context.Context) (*line, error) {
 }
 
 func (p *Pool) dial(ctx context.Context) (*line, error) {
-	raw, err := (&net.Dialer{Timeout: p.DialTimeout, KeepAlive: p.KeepAlive}).DialContext(ctx, "tcp", p.Addr)
+	raw, err := (&net.Dialer{Timeout: p.DialTimeout}).DialContext(ctx, "tcp", p.Addr)
 	if err != nil {
 		return nil, ended(ctx, err)
 	}
