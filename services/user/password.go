@@ -37,8 +37,8 @@ const (
 )
 
 // Argon2 is Passwords with argon2id. It hashes as many at once as there are processors, because more would only take
-// more memory; the others wait, up to five seconds or until their context ends, and are then answered Unavailable, code
-// overloaded. Make it with NewArgon2.
+// more memory, and no more than there is memory for; the others wait, up to five seconds or until their context ends, and
+// are then answered Unavailable, code overloaded. Make it with NewArgon2.
 type Argon2 struct {
 	slots   chan struct{}
 	release *time.Timer
@@ -47,7 +47,7 @@ type Argon2 struct {
 // NewArgon2 makes an Argon2. One is enough for a process: a second would not know of the first one's memory.
 func NewArgon2() *Argon2 {
 	a := &Argon2{
-		slots: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		slots: make(chan struct{}, atOnce(runtime.GOMAXPROCS(0), debug.SetMemoryLimit(-1))),
 		// Each hash leaves 19 MiB to the garbage collector, and the runtime gives freed memory back only over minutes:
 		// measured, 20 logins at once take the process from 32 MiB (26 of them the program itself, mapped) to 125, where
 		// it stays; with this it is back at 34 half a second after the last. The collection it forces takes a few
@@ -56,6 +56,14 @@ func NewArgon2() *Argon2 {
 	}
 	a.release.Stop()
 	return a
+}
+
+// atOnce is how many passwords are hashed at once within limit, which is the process's own (GOMEMLIMIT) in bytes: of a
+// laptop's sixteen processors a container of Compose takes eight, and eight hashes are more than the memory it has.
+func atOnce(processors int, limit int64) int {
+	const rest = 64 << 20 // what all else takes, and two hashes that are done and that the collector has not come to
+	fit := (limit - rest) / (int64(params.Memory) << 10)
+	return int(max(1, min(int64(processors), fit)))
 }
 
 // Hash implements Passwords.

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"sync"
 	"testing"
+	"time"
 
 	"souk/services/user"
 	"souk/shared/fault"
@@ -32,6 +35,36 @@ func TestArgon2_matchesWhatItHashed(t *testing.T) {
 	p, salt, key, err := argon2id.DecodeHash(hash)
 	if err != nil || p.Memory != 19*1024 || p.Iterations != 2 || p.Parallelism != 1 || len(salt) != 16 || len(key) != 32 {
 		t.Errorf("got parameters %+v, %v", p, err)
+	}
+}
+
+// On a machine of many processors a crowd that signs in does not take more memory than the container has.
+//
+//nolint:paralleltest // it changes what the whole process may use
+func TestArgon2_keepsToTheMemoryThereIs(t *testing.T) {
+	const memory, limit, processors = 128 << 20, 112 << 20, 16 // a container of Compose, on a large laptop
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(processors))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit)) // which the runtime may exceed by a hash, while it collects
+	a := user.NewArgon2()
+	var crowd sync.WaitGroup
+	for range 2 * processors {
+		crowd.Go(func() { _, _ = a.Hash(t.Context(), password) })
+	}
+	done := make(chan struct{})
+	go func() { crowd.Wait(); close(done) }()
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	var most uint64
+	for tick := time.NewTicker(time.Millisecond); ; {
+		select {
+		case <-tick.C:
+			metrics.Read(heap)
+			most = max(most, heap[0].Value.Uint64())
+		case <-done:
+			if most > memory {
+				t.Errorf("took up to %d MiB of the %d that there are", most>>20, memory>>20)
+			}
+			return
+		}
 	}
 }
 
