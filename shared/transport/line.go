@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -33,10 +34,11 @@ type line struct {
 	// Of the request:
 	stop    func() bool // the context from interrupting
 	sending chan error  // how the sending of the body ends; nil if it has ended
+	source  *source     // the body that is being sent
 	wrote   atomic.Bool // something
 	cut     atomic.Bool // the connection failed to write
 	heard   bool        // something
-	unread  error       // why its body could not be read
+	unread  error       // why it could not be sent, though the connection could: its body could not be read
 	left    int64       // bytes that may still be read
 }
 
@@ -64,8 +66,20 @@ func newLine(p *Pool, raw, conn net.Conn) (*line, error) {
 // quiet tells whether an idle connection is as it was left: the other side has neither closed it nor said anything.
 func (l *line) quiet() bool {
 	l.silent = false
-	return l.control.Read(l.look) == nil && l.silent
+	if l.control.Read(l.look) != nil || !l.silent {
+		return false
+	}
+	if l.conn == l.raw {
+		return true
+	}
+	// TLS reads ahead: what came together with the end of the last answer is not below it any more.
+	_ = l.raw.SetReadDeadline(past)
+	_, err := l.conn.Read(make([]byte, 1))
+	_ = l.raw.SetReadDeadline(time.Time{})
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
+
+var past = time.Unix(1, 0) //nolint:gochecknoglobals // never changes
 
 // Read reads from the connection, for r.
 func (l *line) Read(b []byte) (int, error) {
@@ -82,9 +96,10 @@ var errLongHeader = errors.New("the answer's header is too long")
 
 // Write writes to the connection, for w.
 func (l *line) Write(b []byte) (int, error) {
+	first := !l.wrote.Swap(true) // before it is: whoever is told that nothing was written sends it again
 	n, err := l.conn.Write(b)
-	if n > 0 {
-		l.wrote.Store(true)
+	if n == 0 && first {
+		l.wrote.Store(false)
 	}
 	if err != nil {
 		l.cut.Store(true)
@@ -102,6 +117,9 @@ func (l *line) exchange(ctx context.Context, req *http.Request, trace *httptrace
 	l.cut.Store(false)
 	l.stop = context.AfterFunc(ctx, l.interrupt)
 	if err := l.send(req); err != nil {
+		if !l.cut.Load() {
+			l.unread = err
+		}
 		l.end(false)
 		return nil, err
 	}
@@ -115,11 +133,11 @@ func (l *line) exchange(ctx context.Context, req *http.Request, trace *httptrace
 	return resp, nil
 }
 
-func (l *line) interrupt() { _ = l.raw.SetDeadline(time.Unix(1, 0)) }
+func (l *line) interrupt() { _ = l.raw.SetDeadline(past) }
 
 // send sends req; a body that may take its time goes on being sent.
 func (l *line) send(req *http.Request) error {
-	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil && 0 <= req.ContentLength && req.ContentLength <= buffered {
+	if req.Body == nil || req.Body == http.NoBody || req.GetBody != nil && 0 < req.ContentLength && req.ContentLength <= buffered {
 		err := l.write(req)
 		if l.wrote.Load() && l.cut.Load() {
 			return nil // it may have answered before it hung up
@@ -127,12 +145,14 @@ func (l *line) send(req *http.Request) error {
 		return err
 	}
 	ended := make(chan error, 1)
-	l.sending = ended
 	out, body := *req, &source{ReadCloser: req.Body}
-	out.Body = body
+	l.sending, l.source, out.Body = ended, body, body
 	go func() {
 		err := l.write(&out)
-		ended <- cmp.Or(body.failed, err)
+		if failed := body.failed.Load(); failed != nil {
+			err = *failed
+		}
+		ended <- err
 		if err != nil && !l.cut.Load() { // the body could not be read, and the other side waits for the rest
 			_ = l.conn.Close()
 		}
@@ -140,19 +160,28 @@ func (l *line) send(req *http.Request) error {
 	return nil
 }
 
-// source is a request's body, and why it could not be read.
+// source is a request's body, and why it could not be read. Request.Write reads some with a goroutine of its own.
 type source struct {
 	io.ReadCloser
-	failed error
+	failed atomic.Pointer[error]
+	closed atomic.Bool
 }
 
 // Read is part of io.Reader.
 func (s *source) Read(p []byte) (int, error) {
 	n, err := s.ReadCloser.Read(p)
-	if err != io.EOF {
-		s.failed = err
+	if err != nil && err != io.EOF {
+		s.failed.Store(&err)
 	}
 	return n, err
+}
+
+// Close is part of io.Closer. It closes the body once, whoever gives it up.
+func (s *source) Close() error {
+	if s.closed.Swap(true) {
+		return nil
+	}
+	return s.ReadCloser.Close()
 }
 
 func (l *line) write(req *http.Request) error {
@@ -167,7 +196,7 @@ func (l *line) write(req *http.Request) error {
 func (l *line) receive(req *http.Request, trace *httptrace.ClientTrace) (*http.Response, error) {
 	for range most1xx {
 		resp, err := http.ReadResponse(l.r, req)
-		if err != nil || resp.StatusCode >= http.StatusOK || resp.StatusCode == http.StatusSwitchingProtocols {
+		if err != nil || resp.StatusCode/100 != 1 || resp.StatusCode == http.StatusSwitchingProtocols {
 			return resp, err
 		}
 		if trace != nil && trace.Got1xxResponse != nil {
@@ -196,12 +225,18 @@ func (l *line) deliver(ctx context.Context, req *http.Request, resp *http.Respon
 // end ends the use of the connection by a request, and keeps it for the next if it is still good.
 func (l *line) end(keep bool) {
 	keep = l.stop() && keep && l.r.Buffered() == 0
+	body := l.source
 	if l.sending != nil {
 		keep = l.sent(keep) && keep
-		l.sending = nil
+		l.sending, l.source = nil, nil
 	}
 	if !keep || l.cut.Load() {
 		_ = l.conn.Close()
+		// Who sends the body may wait for more of it, for ever; closing it may take as long. Not before the connection is closed,
+		// or the other side could take a part of it for the whole.
+		if body != nil && !body.closed.Load() {
+			go func() { _ = body.Close() }()
+		}
 		return
 	}
 	l.used = true
@@ -233,7 +268,7 @@ func (l *line) sent(wait bool) bool {
 
 // repeat is req to be sent once more, after it failed; nil if that must not be.
 func (l *line) repeat(req *http.Request) *http.Request {
-	if !l.used || l.heard {
+	if !l.used || l.heard || l.unread != nil {
 		return nil
 	}
 	if l.wrote.Load() && !harmless(req) {

@@ -53,7 +53,9 @@ const usualHeaderBytes = 1 << 20
 //
 // A request is sent a second time only if a connection that had been idle fails before an answer begins, and either nothing
 // was written or the request may be repeated: it is a GET, HEAD, OPTIONS or TRACE or has an Idempotency-Key, and its body, if
-// any, a GetBody. An httptrace.ClientTrace is told of connections asked for and had, and of 1xx answers, and of nothing else.
+// any, a GetBody. An httptrace.ClientTrace is told of connections asked for and had, of 1xx answers, and of what
+// http.Request.Write tells it. It is not told that another connection is asked for once something was written to the last:
+// who has been asked for a connection, and was not told that it is had, knows that nothing was sent.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx := req.Context()
 	if err := check(req); err != nil {
@@ -61,8 +63,8 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	trace := httptrace.ContextClientTrace(ctx)
-	for {
-		if trace != nil && trace.GetConn != nil {
+	for wrote := false; ; {
+		if trace != nil && trace.GetConn != nil && !wrote {
 			trace.GetConn(p.Addr)
 		}
 		l, err := p.take(ctx)
@@ -80,6 +82,7 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		wrote = wrote || l.wrote.Load()
 		if req = l.repeat(req); req == nil {
 			return nil, err
 		}

@@ -264,8 +264,10 @@ func TestPool_endsWithTheContext(t *testing.T) {
 		for _, where := range []string{"before", "header", "body", "sending"} {
 			t.Run(fmt.Sprint(where, secure), func(t *testing.T) {
 				t.Parallel()
+				ctx, cancel := context.WithCancelCause(t.Context())
 				left := make(chan struct{}, 1)
 				s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+					time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
 					switch where {
 					case "sending":
 						_, _ = io.Copy(io.Discard, r.Body)
@@ -279,12 +281,9 @@ func TestPool_endsWithTheContext(t *testing.T) {
 					left <- struct{}{}
 				}, secure)
 				p := s.pool(t)
-				ctx, cancel := context.WithCancelCause(t.Context())
 				var body io.Reader
 				if where == "before" {
 					cancel(cause)
-				} else {
-					time.AfterFunc(50*time.Millisecond, func() { cancel(cause) })
 				}
 				if where == "sending" {
 					r, w := io.Pipe()
