@@ -16,9 +16,10 @@ type payload struct {
 	copies   func() (io.ReadCloser, error) // a fresh body for each try; nil if it streams
 
 	mu      sync.Mutex
-	touched bool  // a stream was begun
-	failed  error // reading the stream failed: the caller's doing, not the callee's
-	pending bool  // the stream is to be closed once the call is over
+	holder  *stream // of the try that may read the stream; nil if none may
+	touched bool    // a stream was begun
+	failed  error   // reading the stream failed: the caller's doing, not the callee's
+	pending bool    // the stream is to be closed once the call is over
 	over    bool
 }
 
@@ -51,6 +52,20 @@ func (p *payload) again() bool {
 	return !p.touched
 }
 
+// reclaim takes a stream back from a try, for another; false if it was begun. A transport may go on sending after it has answered,
+// or failed: from now on that try gets nothing of the body.
+func (p *payload) reclaim() bool {
+	if p.original == nil || p.copies != nil {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.touched {
+		p.holder, p.pending = nil, true
+	}
+	return !p.touched
+}
+
 // attach gives a try its body. With copies, the pool too may send it again, which it does by itself only on a connection
 // that turned out dead before anything was written, or for requests that are harmless to repeat.
 func (p *payload) attach(out *http.Request) error {
@@ -60,10 +75,11 @@ func (p *payload) attach(out *http.Request) error {
 		out.Body, out.GetBody = body, p.copies
 		return err
 	case p.original != nil:
+		s := &stream{p}
 		p.mu.Lock()
-		p.pending = false
+		p.holder, p.pending = s, false
 		p.mu.Unlock()
-		out.Body, out.GetBody = &stream{p: p}, nil
+		out.Body, out.GetBody = s, nil
 	default:
 		out.Body, out.GetBody = nil, nil
 	}
@@ -89,19 +105,20 @@ func (p *payload) finish() {
 }
 
 // stream is one try's hold on a body that can be read once.
-type stream struct {
-	p      *payload
-	closed bool
-}
+type stream struct{ p *payload }
 
 func (s *stream) Read(b []byte) (int, error) {
 	s.p.mu.Lock()
+	if s.p.holder != s {
+		s.p.mu.Unlock()
+		return 0, http.ErrBodyReadAfterClose
+	}
 	s.p.touched = true
 	s.p.mu.Unlock()
 	n, err := s.p.original.Read(b)
 	if err != nil && err != io.EOF {
 		s.p.mu.Lock()
-		if !s.closed { // a transport that gave up closes the body under its own reader
+		if s.p.holder == s { // a transport that gave up closes the body under its own reader
 			s.p.failed = err
 		}
 		s.p.mu.Unlock()
@@ -109,12 +126,15 @@ func (s *stream) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Close closes the body, unless nobody has read of it: then another try may want it.
+// Close closes the body, unless nobody has read of it: then another try may want it, or has it already.
 func (s *stream) Close() error {
 	s.p.mu.Lock()
-	s.closed = true
+	if s.p.holder != s {
+		s.p.mu.Unlock()
+		return nil
+	}
 	keep := !s.p.touched && !s.p.over
-	s.p.pending = keep
+	s.p.holder, s.p.pending = nil, keep
 	s.p.mu.Unlock()
 	if keep {
 		return nil

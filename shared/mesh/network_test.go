@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"net/url"
 	"slices"
@@ -218,6 +219,75 @@ func TestStreamingBody(t *testing.T) {
 	m.Close()
 	if _, src, err := call(m, strings.NewReader(big), 5); err == nil || src.closed.Load() != 1 {
 		t.Errorf("closed: got %v, closed %d times", err, src.closed.Load())
+	}
+}
+
+// sending is a transport that refuses a first try before its body is read, and reads it, and closes it, when the second begins:
+// RoundTrip may do that after it has returned.
+type sending struct {
+	http.RoundTripper
+	first io.ReadCloser
+	read  []byte
+}
+
+func (s *sending) RoundTrip(req *http.Request) (*http.Response, error) {
+	if s.first == nil {
+		trace := httptrace.ContextClientTrace(req.Context())
+		trace.GetConn(req.URL.Host)
+		trace.GotConn(httptrace.GotConnInfo{})
+		s.first = req.Body
+		return &http.Response{StatusCode: 503, Header: http.Header{HeaderShed: {"1"}}, Body: http.NoBody}, nil
+	}
+	s.read = make([]byte, 3)
+	n, _ := s.first.Read(s.read)
+	s.read = s.read[:n]
+	_ = s.first.Close()
+	return s.RoundTripper.RoundTrip(req)
+}
+
+// A streaming body that a second try sends is the second's alone, whatever the first is still about to do.
+func TestStreamingBody_hasOneReader(t *testing.T) {
+	t.Parallel()
+	s := serve(t, echoBody)
+	var between *sending
+	n := &names{}
+	n.list(s.Listener.Addr().String())
+	m := New(Config{Caller: "test"}, Deps{Resolver: n, Wrap: func(next http.RoundTripper) http.RoundTripper {
+		between = &sending{RoundTripper: next}
+		return between
+	}})
+	defer m.Close()
+	src := &source{Reader: strings.NewReader("goods")}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://product/v1/x", src)
+	resp, err := m.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if got, err := io.ReadAll(resp.Body); string(got) != "goods" || err != nil || len(between.read) > 0 || src.closed.Load() != 1 {
+		t.Errorf("got %q, %v; the first try read %q; closed %d times", got, err, between.read, src.closed.Load())
+	}
+}
+
+func echoBody(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
+
+// An instance that dies with a keyed request, over a connection that was good before, may have executed it: that nobody listens
+// there when the pool sends it once more does not make it one that was not sent.
+func TestDiesWithARequest(t *testing.T) {
+	t.Parallel()
+	var s *httptest.Server
+	s = serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			_ = s.Listener.Close()
+			panic(http.ErrAbortHandler)
+		}
+	})
+	m, _ := newMesh(t, Config{Tries: 1}, s)
+	if code, err := get(m); code != 200 {
+		t.Fatal(err)
+	}
+	if _, err := ask(t.Context(), m, http.MethodPost, "Idempotency-Key", "k"); err == nil || err.Kind != KindBroken {
+		t.Errorf("got %v, want %s", err, KindBroken)
 	}
 }
 

@@ -105,7 +105,7 @@ func (c *call) another(ctx context.Context, t trial, attempt int) (pause time.Du
 	if pause+hopCost >= c.remaining() || !c.svc.budget.spend(c.mesh.deps.Now()) {
 		return 0, false
 	}
-	return pause, true
+	return pause, c.body.reclaim()
 }
 
 // hasOther tells whether the service has an instance that was not tried yet.
