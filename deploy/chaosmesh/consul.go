@@ -4,17 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
 
+	"souk/deploy/proc"
 	"souk/shared/testkit"
 
 	"golang.org/x/sync/errgroup"
@@ -273,7 +272,7 @@ func loseLeader(ctx context.Context, t *trial) error {
 type server struct {
 	addr, dir string
 	cmd       *exec.Cmd
-	ended     chan struct{}
+	ended     <-chan struct{}
 }
 
 func newPair(ctx context.Context, dir string) (pair [2]*server, err error) {
@@ -320,7 +319,7 @@ func (s *server) start() error {
 	defer out.Close()
 	s.cmd = exec.Command(bin, "agent", "-config-file="+filepath.Join(s.dir, "consul.json")) //nolint:noctx // lives until it is killed
 	s.cmd.Stdout, s.cmd.Stderr = out, out
-	s.ended, err = launch(s.cmd)
+	s.ended, err = proc.Attached(s.cmd)
 	return err
 }
 
@@ -338,24 +337,4 @@ func (s *server) kill(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-// launch starts a program that ends with this process at the latest. The channel is closed once it has ended.
-func launch(cmd *exec.Cmd) (ended chan struct{}, err error) {
-	cmd.SysProcAttr = attached()
-	ended = make(chan struct{})
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the child dies with the thread that made it
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // how it ended is in its log
-			close(ended)
-		}
-	}()
-	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
-	}
-	return ended, nil
 }

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"souk/deploy/proc"
+
 	"golang.org/x/sync/errgroup"
 )
 
@@ -256,7 +258,7 @@ func (t *trial) crowd(ctx context.Context, caller *process) error {
 	cmd.Env = append(os.Environ(), "CHAOS_CROWD="+service, "CONSUL_HTTP_ADDR="+t.consul)
 	cmd.Stdout, cmd.Stderr = out, out
 	begin := time.Now()
-	ended, err := launch(cmd)
+	ended, err := proc.Attached(cmd)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"souk/deploy/proc"
 	"souk/shared/contract"
 	"souk/shared/mesh"
 	"souk/shared/testkit"
@@ -29,7 +30,7 @@ type process struct {
 	env               []string
 	dir               string
 	cmd               *exec.Cmd
-	ended             chan struct{} // closed once it has ended
+	ended             <-chan struct{} // closed once it has ended
 }
 
 func newProcess(ctx context.Context, dir, service, instance string, env []string) (*process, error) {
@@ -68,7 +69,7 @@ func (p *process) start() error {
 	p.cmd = exec.Command(self) //nolint:noctx // see above
 	p.cmd.Env = p.env
 	p.cmd.Stdout, p.cmd.Stderr = out, out
-	p.ended, err = launch(p.cmd)
+	p.ended, err = proc.Attached(p.cmd)
 	return err
 }
 

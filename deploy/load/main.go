@@ -9,7 +9,7 @@
 //	          then it begins again with the peak, twice in all, because no machine is equally fast all the time
 //
 // Customers have machines of their own. Here the crowd, and k6, have a processor of theirs and the shop has the others, in every
-// phase alike (cores_linux.go); otherwise what it costs to ask would be taken from what is served, and the more of that the
+// phase alike (apart.go); otherwise what it costs to ask would be taken from what is served, and the more of that the
 // faster the shop says no. With one processor everything shares it.
 //
 // At the end money and goods are counted. It closes with "load: orders_per_s=… p50_ms=… p95_ms=… p99_ms=… errors=…

@@ -12,11 +12,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"souk/deploy/proc"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -238,22 +239,11 @@ func (s *Shop) launch(name string, cmd *exec.Cmd) (Process, error) {
 	defer logFile.Close()
 	cmd.Dir = s.cfg.RunDir
 	cmd.Stdout, cmd.Stderr = logFile, logFile
-	cmd.SysProcAttr = attached()
+	start := proc.Attached
 	if s.cfg.Detach {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		start = proc.Detached
 	}
-	started := make(chan error)
-	go func() {
-		// An attached child dies with the thread that made it, so this one is kept until the child is gone; a locked
-		// thread ends with its goroutine.
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // reap it; how it ended is in its log
-		}
-	}()
-	if err := <-started; err != nil {
+	if _, err := start(cmd); err != nil { // how it ends is in its log
 		return Process{}, fmt.Errorf("start %s: %w", name, err)
 	}
 	return identify(cmd.Process.Pid)

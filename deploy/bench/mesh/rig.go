@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"souk/deploy/local"
+	"souk/deploy/proc"
 	"souk/shared/identity"
 	"souk/shared/registry"
 
@@ -61,7 +62,7 @@ func setUp(ctx context.Context, log io.Writer) (_ *rig, err error) {
 			err = errors.Join(err, r.tearDown(context.WithoutCancel(ctx)))
 		}
 	}()
-	all, err := processors()
+	all, err := proc.Processors()
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func (r *rig) startProxies(ctx context.Context, log io.Writer) error {
 	for i, in := range r.shop.Instances("gateway") {
 		name := []string{"gateway", "gateway+mtls"}[i]
 		r.proxies = append(r.proxies, &proxy{name: name, addr: in.Addr, path: gatewayPath, pid: in.PID, stop: func() error { return nil }})
-		if err := move(in.PID, r.edge); err != nil {
+		if err := proc.Move(in.PID, r.edge); err != nil {
 			return err
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"souk/deploy/local"
+	"souk/deploy/proc"
 	"souk/shared/testkit"
 )
 
@@ -114,7 +115,7 @@ func startRival(ctx context.Context, r rival) (*proxy, error) {
 	cmd.WaitDelay = 5 * time.Second
 	var said strings.Builder
 	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := startOn(cmd, r.on); err != nil {
+	if err := proc.StartOn(cmd, r.on); err != nil {
 		return nil, fmt.Errorf("start %s: %w", r.name, err)
 	}
 	p.pid = cmd.Process.Pid

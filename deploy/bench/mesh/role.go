@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+
+	"souk/deploy/proc"
 )
 
 // roleVariable makes a process of this program one of the parts around what is measured.
@@ -22,7 +24,7 @@ type role struct {
 	answer  *json.Decoder
 }
 
-// startRole starts a process on the given processors; none means all.
+// startRole starts a process on the given processors.
 func startRole(ctx context.Context, name string, processors []int) (*role, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -38,7 +40,7 @@ func startRole(ctx context.Context, name string, processors []int) (*role, error
 	if err != nil {
 		return nil, err
 	}
-	if err := startOn(r.process, processors); err != nil {
+	if err := proc.StartOn(r.process, processors); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	r.ask, r.answer = json.NewEncoder(r.in), json.NewDecoder(out)

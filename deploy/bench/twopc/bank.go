@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
 
 	"souk/deploy/local"
+	"souk/deploy/proc"
 	"souk/migrations"
 	"souk/shared/app"
 	"souk/shared/testkit"
@@ -35,7 +35,7 @@ func serveBank(ctx context.Context, a *app.App) error {
 type bank struct {
 	name, admin, database string // admin is where it answers /metrics
 	process               *exec.Cmd
-	ended                 chan error
+	ended                 <-chan struct{}
 }
 
 func startBank(ctx context.Context, shop *local.Shop, name, database string) (*bank, error) {
@@ -51,7 +51,7 @@ func startBank(ctx context.Context, shop *local.Shop, name, database string) (*b
 	if err != nil {
 		return nil, err
 	}
-	b := &bank{name: name, admin: "127.0.0.1:" + strconv.Itoa(adminPort), database: database, ended: make(chan error, 1)}
+	b := &bank{name: name, admin: "127.0.0.1:" + strconv.Itoa(adminPort), database: database}
 	b.process = exec.CommandContext(ctx, self)
 	joined, err := shop.Join(ctx, name)
 	if err != nil {
@@ -61,26 +61,20 @@ func startBank(ctx context.Context, shop *local.Shop, name, database string) (*b
 		"BENCH_BANK="+name, "INSTANCE="+name+"-1", "SERVICE_ADDR=127.0.0.1:"+strconv.Itoa(port), "ADMIN_ADDR="+b.admin,
 		"ADVERTISE_HOST=127.0.0.1", "DATABASE_URL="+shop.Postgres.SuperuserURL(database))
 	b.process.Stderr = os.Stderr
-	b.process.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	b.process.Cancel = func() error { return b.process.Process.Signal(syscall.SIGTERM) }
 	b.process.WaitDelay = 20 * time.Second
-	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // the child dies with the thread that made it
-		err := b.process.Start()
-		started <- err
-		if err == nil {
-			b.ended <- b.process.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
+	if b.ended, err = proc.Attached(b.process); err != nil {
 		return nil, fmt.Errorf("start bank %s: %w", name, err)
 	}
 	return b, nil
 }
 
 func (b *bank) stop() error {
-	err := errors.Join(b.process.Process.Signal(syscall.SIGTERM), <-b.ended)
+	err := b.process.Process.Signal(syscall.SIGTERM)
+	<-b.ended
+	if state := b.process.ProcessState; !state.Success() {
+		err = errors.Join(err, &exec.ExitError{ProcessState: state})
+	}
 	if err != nil {
 		return fmt.Errorf("stop bank %s: %w", b.name, err)
 	}
