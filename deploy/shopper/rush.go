@@ -9,8 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"souk/shared/contract"
-	"souk/shared/contract/order"
 	"souk/shared/fault"
 	"souk/shared/money"
 
@@ -58,7 +56,7 @@ func StartRush(ctx context.Context, gateway string, customers int, wallet money.
 			for stopping.Err() == nil {
 				err := r.again(ctx, p, &signedIn)
 				if err == nil {
-					err = r.buy(ctx, p, productID)
+					err = buyOne(ctx, p, productID)
 				}
 				if err != nil {
 					r.mu.Lock()
@@ -123,52 +121,14 @@ func (r *Rush) again(ctx context.Context, p *Person, signedIn *time.Time) error 
 	ctx, cancel := context.WithTimeout(ctx, purchasePatience)
 	defer cancel()
 	*signedIn = time.Now()
-	return untilKnown(ctx, func(ctx context.Context) (known bool, err error) { return true, p.SignIn(ctx, p.Email, Password) })
+	return untilKnown(ctx, passes, func(ctx context.Context) (known bool, err error) { return true, p.SignIn(ctx, p.Email, Password) })
 }
 
-func (r *Rush) buy(ctx context.Context, p *Person, productID uuid.UUID) error {
+func buyOne(ctx context.Context, p *Person, productID uuid.UUID) error {
 	ctx, cancel := context.WithTimeout(ctx, purchasePatience)
 	defer cancel()
-	in := new(order.PlaceInput)
-	in.Body.Lines = []order.PlaceLine{{ProductID: productID, Quantity: 1}}
-	var placed *contract.Created[order.Order]
-	err := untilKnown(ctx, func(ctx context.Context) (known bool, err error) {
-		placed, err = order.Place.Call(ctx, p.Client, in)
-		return true, err
-	})
-	if err != nil {
-		return fmt.Errorf("place an order: %w", err)
-	}
-	err = untilKnown(ctx, func(ctx context.Context) (known bool, err error) {
-		paid, err := order.PayFor.Call(ctx, p.Client, &contract.ByID{ID: placed.Body.ID})
-		if err != nil {
-			return true, err
-		}
-		return paid.Status == http.StatusOK, nil
-	})
-	if err != nil {
-		return fmt.Errorf("pay order %s: %w", placed.Body.ID, err)
-	}
-	return nil
-}
-
-// untilKnown repeats a request under one key while the shop says that it cannot tell, or not now.
-func untilKnown(ctx context.Context, request func(context.Context) (known bool, err error)) error {
-	ctx = contract.WithKey(ctx, uuid.NewString())
-	for {
-		known, err := request(ctx)
-		if err == nil && known {
-			return nil
-		}
-		if err != nil && !passes(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
+	_, err := p.buy(ctx, productID, 1, passes)
+	return err
 }
 
 // passes reports whether the same request, under the same key, may succeed a moment later: nobody answered, or the shop was

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"testing/synctest"
 
 	"souk/shared/contract"
 	"souk/shared/contract/order"
 	"souk/shared/fault"
+
+	"github.com/google/uuid"
 )
 
 // till answers requests with one problem, one 202, and then 200. Nil for a problem hangs up.
@@ -19,12 +22,14 @@ type till struct {
 	keys    []string
 }
 
+var errHungUp = errors.New("connection reset by peer")
+
 func (t *till) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.keys = append(t.keys, r.Header.Get("Idempotency-Key"))
 	w := httptest.NewRecorder()
 	switch {
 	case len(t.keys) == 1 && t.problem == nil:
-		return nil, errors.New("connection reset by peer")
+		return nil, errHungUp
 	case len(t.keys) == 1:
 		http.Error(w, `{"code":"`+t.problem.Code+`"}`, t.problem.Kind.Status())
 	case len(t.keys) == 2:
@@ -57,7 +62,7 @@ func TestUntilKnown(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				shop := &till{problem: c.first}
-				err := untilKnown(t.Context(), func(ctx context.Context) (known bool, err error) {
+				err := untilKnown(t.Context(), passes, func(ctx context.Context) (known bool, err error) {
 					paid, err := order.PayFor.Call(ctx, &http.Client{Transport: shop}, new(contract.ByID))
 					if err != nil {
 						return true, err
@@ -78,3 +83,49 @@ func TestUntilKnown(t *testing.T) {
 		})
 	}
 }
+
+// A crowd must hear at once that it is refused; only an earlier try that is being undone is waited for.
+func TestBuy(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first *fault.Error
+		tries int
+	}{
+		"nobody answered":          {tries: 1},
+		"a service is away":        {fault.New(fault.Unavailable, "unavailable", ""), 1},
+		"too many":                 {fault.New(fault.Exhausted, "exhausted", ""), 1},
+		"out of stock":             {fault.New(fault.Conflict, "out_of_stock", ""), 1},
+		"an earlier try is undone": {fault.New(fault.Conflict, "busy", ""), 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				shop := &till{problem: c.first}
+				p := Somebody("http://souk.example")
+				p.Over(roundTripper(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == "/api/v1/orders" {
+						w := httptest.NewRecorder()
+						w.WriteHeader(http.StatusCreated)
+						_, _ = w.WriteString("{}")
+						return w.Result(), nil
+					}
+					return shop.RoundTrip(r)
+				}))
+				_, err := p.Buy(t.Context(), uuid.New(), 1)
+				if k := shop.keys; len(k) != c.tries || len(slices.Compact(slices.Clone(k))) != 1 {
+					t.Errorf("asked for payment under %q, want %d times under one key", shop.keys, c.tries)
+				}
+				switch {
+				case c.tries > 1 && err != nil, c.tries == 1 && err == nil:
+					t.Errorf("got %v", err)
+				case c.first == nil && !errors.Is(err, errHungUp):
+					t.Errorf("got %v, want what hung up", err)
+				}
+			})
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

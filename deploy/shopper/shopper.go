@@ -4,6 +4,7 @@ package shopper
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -130,44 +131,75 @@ func (p *Person) Browse(ctx context.Context, words string) ([]product.Product, e
 }
 
 // Buy places an order for quantity of a product and pays it. While the outcome is not known it asks again, as a client
-// should.
+// should; any other trouble but an earlier try that is being undone ends it at once.
 func (p *Person) Buy(ctx context.Context, productID uuid.UUID, quantity int64) (*order.Order, error) {
+	return p.buy(ctx, productID, quantity, busy)
+}
+
+func busy(err error) bool { return fault.HasCode(err, "busy") }
+
+// buy is Buy for who asks again after every error that passes.
+func (p *Person) buy(ctx context.Context, productID uuid.UUID, quantity int64, passes func(error) bool) (*order.Order, error) {
 	in := new(order.PlaceInput)
 	in.Body.Lines = []order.PlaceLine{{ProductID: productID, Quantity: quantity}}
-	placed, err := order.Place.Call(ctx, p.Client, in)
+	var placed *contract.Created[order.Order]
+	err := untilKnown(ctx, passes, func(ctx context.Context) (known bool, err error) {
+		placed, err = order.Place.Call(ctx, p.Client, in)
+		return true, err
+	})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("place an order: %w", err)
 	}
-	ctx = contract.WithKey(ctx, uuid.NewString())
-	for {
-		out, err := order.PayFor.Call(ctx, p.Client, &contract.ByID{ID: placed.Body.ID})
-		switch {
-		case err != nil && !fault.HasCode(err, "busy"): // an earlier try is being undone
-			return nil, err
-		case err == nil && out.Status == http.StatusOK:
-			return &out.Body, nil
+	var bought *order.Order
+	err = untilKnown(ctx, passes, func(ctx context.Context) (known bool, err error) {
+		paid, err := order.PayFor.Call(ctx, p.Client, &contract.ByID{ID: placed.Body.ID})
+		if err != nil {
+			return false, err
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(200 * time.Millisecond):
-		}
+		bought = &paid.Body
+		return paid.Status == http.StatusOK, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pay order %s: %w", placed.Body.ID, err)
 	}
+	return bought, nil
 }
 
 // Refund gives all that is left of a payment back, and the goods too; p must be an admin. While a
-// service has not heard yet that what is paid is paid, which takes a moment under load, it is asked again.
+// service has not heard yet that what is paid is paid, which takes a moment under load, it is asked again: under
+// another key each time, because what was refused has not happened, and a key may not be refused too often.
 func (p *Person) Refund(ctx context.Context, paymentID uuid.UUID) error {
 	in := &payment.RefundInput{ByID: contract.ByID{ID: paymentID}}
 	in.Body.Reason, in.Body.Restock = "changed their mind", true
-	for deadline := time.Now().Add(patience); ; {
-		_, err := payment.RefundPayment.Call(ctx, p.Client, in)
-		if !fault.Is(err, fault.Conflict) || time.Now().After(deadline) {
+	deadline := time.Now().Add(patience)
+	return repeat(ctx, func() (again bool, err error) {
+		_, err = payment.RefundPayment.Call(ctx, p.Client, in)
+		return fault.Is(err, fault.Conflict) && time.Now().Before(deadline), err
+	})
+}
+
+// untilKnown repeats a request under one key while the shop says that it cannot tell, or gives an error that passes.
+func untilKnown(ctx context.Context, passes func(error) bool, request func(context.Context) (known bool, err error)) error {
+	ctx = contract.WithKey(ctx, uuid.NewString())
+	return repeat(ctx, func() (again bool, err error) {
+		known, err := request(ctx)
+		if err != nil {
+			return passes(err), err
+		}
+		return !known, nil
+	})
+}
+
+// repeat makes a request, and makes it again a moment later while it says so.
+func repeat(ctx context.Context, request func() (again bool, err error)) error {
+	for {
+		again, err := request()
+		if !again {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return errors.Join(err, ctx.Err())
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
