@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"souk/deploy/local"
+	"souk/deploy/shopper"
 	"souk/shared/contract"
 	"souk/shared/contract/order"
 	"souk/shared/contract/payment"
@@ -298,44 +299,16 @@ func databases(t *testing.T) map[string]*pgxpool.Pool {
 	return pools
 }
 
-// inDoubt counts what is not yet settled, by where: "" when the shop is at rest.
-func inDoubt(ctx context.Context, dbs map[string]*pgxpool.Pool) string {
-	var left []string
-	count := func(service, what, query string) {
-		var n int64
-		if err := dbs[service].QueryRow(ctx, query).Scan(&n); err != nil {
-			left = append(left, service+": "+err.Error())
-		} else if n != 0 {
-			left = append(left, fmt.Sprintf("%s: %d %s", service, n, what))
-		}
-	}
-	count("coordinator", "decisions not carried out", "SELECT count(*) FROM decision WHERE completed_at IS NULL")
-	for _, service := range []string{"user", "product", "order", "payment"} {
-		count(service, "branches in doubt", "SELECT count(*) FROM tx_branch WHERE state = 'prepared'")
-		count(service, "heuristics", "SELECT count(*) FROM tx_heuristic")
-	}
-	count("order", "orders paying", "SELECT count(*) FROM orders WHERE status = 'paying' OR refunding_minor <> 0")
-	count("product", "pieces held", "SELECT COALESCE(sum(held), 0)::bigint FROM stock")
-	count("payment", "cents held", "SELECT COALESCE(sum(held), 0)::bigint FROM account")
-	return strings.Join(left, ", ")
-}
-
 // atRest waits until nothing is in doubt and nothing held, and then checks what must be true of the whole shop: the
-// ledger sums to zero, the stock is all there, and every transaction ended the same everywhere.
+// ledger sums to zero, and says so to an admin, too, the stock is all there, and every transaction ended the same everywhere.
 func atRest(t *testing.T) {
 	t.Helper()
-	dbs := databases(t)
-	begin := time.Now()
-	for {
-		last := inDoubt(t.Context(), dbs)
-		if last == "" {
-			break
-		}
-		if time.Since(begin) > restTime {
-			t.Errorf("not at rest after %s: %s", restTime, last)
-			break
-		}
-		<-time.After(100 * time.Millisecond)
+	violations, err := shopper.AtRest(t.Context(), shop, restTime)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range violations {
+		t.Error(v)
 	}
 	check, err := payment.CheckLedger.Call(t.Context(), admin(t).client, &contract.None{})
 	if err != nil {
@@ -344,49 +317,6 @@ func atRest(t *testing.T) {
 	for _, c := range check.Body.Currencies {
 		if c.EntriesSum != 0 || c.AccountsSum != 0 || c.MismatchedAccounts != 0 {
 			t.Errorf("the ledger is wrong: %+v", c)
-		}
-	}
-	var wrong int64
-	if err := dbs["product"].QueryRow(t.Context(), `SELECT count(*) FROM stock s WHERE available + held + sold <>
-		(SELECT COALESCE(sum(available_change), 0) FROM stock_movement m WHERE m.product_id = s.product_id AND kind = 'adjustment')`).Scan(&wrong); err != nil {
-		t.Fatal(err)
-	}
-	if wrong != 0 {
-		t.Errorf("%d products have more or fewer pieces than were ever put in stock", wrong)
-	}
-	sameEverywhere(t, dbs)
-}
-
-// sameEverywhere checks that the branches of each transaction agree with each other and with the decision register.
-func sameEverywhere(t *testing.T, dbs map[string]*pgxpool.Pool) {
-	t.Helper()
-	outcomes := map[string]map[string][]string{} // gid → state → who says so
-	for service, pool := range dbs {
-		query := "SELECT gid::text, state FROM tx_branch"
-		if service == "coordinator" {
-			query = "SELECT gid::text, outcome FROM decision"
-		}
-		rows, err := pool.Query(t.Context(), query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for rows.Next() {
-			var gid, state string
-			if err := rows.Scan(&gid, &state); err != nil {
-				t.Fatal(err)
-			}
-			if outcomes[gid] == nil {
-				outcomes[gid] = map[string][]string{}
-			}
-			outcomes[gid][state] = append(outcomes[gid][state], service)
-		}
-		if err := rows.Err(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for gid, states := range outcomes {
-		if len(states) != 1 {
-			t.Errorf("transaction %s ended differently: %v", gid, states)
 		}
 	}
 }
