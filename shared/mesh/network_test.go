@@ -236,7 +236,7 @@ func (s *sending) RoundTrip(req *http.Request) (*http.Response, error) {
 		trace.GetConn(req.URL.Host)
 		trace.GotConn(httptrace.GotConnInfo{})
 		s.first = req.Body
-		return &http.Response{StatusCode: 503, Header: http.Header{HeaderShed: {"1"}}, Body: http.NoBody}, nil
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{HeaderShed: {"1"}}, Body: http.NoBody}, nil
 	}
 	s.read = make([]byte, 3)
 	n, _ := s.first.Read(s.read)
