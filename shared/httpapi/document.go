@@ -162,6 +162,7 @@ func refusals(op *huma.Operation, r *contract.Route[contract.None, contract.None
 		add(fault.Invalid, "", "The request has fields that cannot be right; `errors` names them")
 		add(fault.Invalid, "invalid_text", "A text has characters in it that cannot be kept, such as NUL")
 	}
+	add(fault.LongURL, "", "The URL is longer than the gateway takes")
 	add(fault.Exhausted, "rate_limited", "Too many requests: come back after Retry-After")
 	add(fault.Internal, "", "Something is broken here; `request_id` finds it in the log")
 	add(fault.Unavailable, "", "Something that is needed is away: come back after Retry-After")
