@@ -161,7 +161,7 @@ func (l *load) open(ctx context.Context) (err error) {
 func (l *load) come(ctx context.Context, n int) error {
 	more := make([]*shopper.Person, n)
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(2) // passwords are hashed two at a time
+	g.SetLimit(2) // a password is hashed while the next is on its way
 	for i := range more {
 		g.Go(func() (err error) {
 			more[i], err = shopper.Customer(ctx, l.shop.Gateway, money.Money{Amount: 1_000_000_00, Currency: "USD"})

@@ -29,15 +29,15 @@ type Passwords interface {
 var params = argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32} //nolint:gochecknoglobals // never changes
 
 const (
-	// longestWait is how long a password waits for its turn: half of the longest that a request may take. Two idle
-	// processors hash some sixty a second, so who waits longer is behind hundreds of others, and better comes back.
+	// longestWait is how long a password waits for its turn: half of the longest that a request may take. One idle
+	// processor hashes some thirty a second, so who waits longer is behind hundreds of others, and better comes back.
 	longestWait = 5 * time.Second
 	// quiet is how long after the last hash its memory goes back to the system: see Argon2.release.
 	quiet = 500 * time.Millisecond
 )
 
-// Argon2 is Passwords with argon2id. It hashes as many at once as there are processors, because more would only take
-// more memory, and no more than there is memory for; the others wait, up to five seconds or until their context ends, and
+// Argon2 is Passwords with argon2id. It hashes as many at once as the process may use processors, because more would only
+// take more memory, and no more than there is memory for; the others wait, up to five seconds or until their context ends, and
 // are then answered Unavailable, code overloaded. Make it with NewArgon2.
 type Argon2 struct {
 	slots   chan struct{}
